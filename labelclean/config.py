@@ -1,0 +1,211 @@
+"""Every setting of a fit: its meaning, range and default, in one place, and how flags, file and effort combine.
+
+Precedence: flag, then file, then the effort's preset, then the default below. The resolved configuration is frozen,
+was checked once when it was built, and can be written to TOML and read back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from labelclean.errors import ConfigError
+
+Effort = Literal["quick", "standard", "thorough"]
+Judge = Literal["self", "peer", "crossfit"]
+StreamKind = Literal["channel", "mixture"]
+Stem = Literal["auto", "small", "native"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitConfig:
+    """The settings of one fit."""
+
+    effort: Effort = "standard"
+    """What the job may cost; chooses the defaults in PRESETS."""
+    seed: int = 0
+    """Start of every random choice, >= 0. On one machine the same seed gives the same verdicts."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps: where the networks run."""
+    workers: int = 0
+    """Threads that decode images, >= 0; 0: one per core."""
+    path_column: str | None = None
+    """Index column with the image paths; None: found by name."""
+    label_column: str | None = None
+    """Index column with the labels; None: found by name."""
+    strict: bool = False
+    """Stop at the first row that cannot be judged instead of marking it unreadable."""
+
+    backbone: str = "mobilenetv2_100"
+    """Any timm image model with pooled features."""
+    weights: str = "auto"
+    """auto: timm's pre-trained weights; none: random start; or a safetensors or state-dict file."""
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments for timm.create_model."""
+    stem: Stem = "auto"
+    """small: stride-1 stem without pooling, for small images; auto: small up to 64 px; native: as timm builds it."""
+    image_size: int = 0
+    """Side in pixels to which images are resized, >= 8; 0: the model's own, or less where the images are smaller."""
+    mean: tuple[float, ...] | None = None
+    """Channel means for normalisation, of pixels in [0, 1], one or three; None: the model's own."""
+    std: tuple[float, ...] | None = None
+    """Channel deviations likewise."""
+
+    finetune: bool = True
+    """Train the backbone; False: it stays frozen and only heads are trained."""
+    warm_rounds: int = 4
+    """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0."""
+    rounds: int = 2
+    """Rounds of the loop (of its fine-tuning part, where there is one), >= 1."""
+    judge: Judge = "crossfit"
+    """Who judges a row. self: one network and its moving average; peer: two networks that divide the data for each
+    other; crossfit: two networks, each taught the labels of one half and judging the other half."""
+    streams: StreamKind = "channel"
+    """How a stream's scores become a posterior: the noise channel, or a two-component Gaussian mixture."""
+    trust: float = 0.7
+    """Both streams above: certain positive, in [0.5, 1)."""
+    distrust: float = 0.3
+    """Both streams below: certain negative, in (0, trust]."""
+    num_neighbors: int = 25
+    """Neighbours that vote on a row, >= 1."""
+    folds: int = 5
+    """Parts in which heads and meta-classifier are cross-fitted, >= 2."""
+    purification: bool = True
+    """Let the meta-classifier judge the uncertain rows; False: the streams' joint posterior does."""
+
+    batch_size: int = 0
+    """Rows per training step, >= 2; 0: by the number of rows, 32 to 128."""
+    epochs: float = 4.0
+    """Passes over the data of each network when it starts from pre-trained weights, > 0."""
+    scratch_epochs: float = 30.0
+    """The same when it starts at random."""
+    scratch_passes: int = 60_000
+    """At least so many image passes from a random start, however few the rows, >= 0."""
+    learning_rate: float = 0.004
+    """Peak learning rate of a pre-trained network, > 0."""
+    scratch_learning_rate: float = 0.05
+    """The same from a random start."""
+    weight_decay: float = 5e-4
+    """Decoupled from the learning rate by SGD's own rule, >= 0."""
+    ema_decay: float = 0.995
+    """Decay per step of the moving average that scans the data, in [0, 1)."""
+    mixup: float = 4.0
+    """Both parameters of MixUp's Beta distribution, >= 0; 0: no MixUp."""
+    sharpen: float = 0.5
+    """Temperature for the guesses on unlabelled rows, in (0, 1]."""
+    lambda_u: float = 1.0
+    """Weight of the unlabelled loss when fully ramped up, >= 0."""
+    lambda_r: float = 1.0
+    """Weight of the pull of the mean prediction towards the class prior, >= 0."""
+    precision: Precision = "auto"
+    """Number format of training; auto: the faster of both, timed at the start."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            choices = get_args(kind)
+            if choices and all(isinstance(choice, str) for choice in choices) and getattr(self, name) not in choices:
+                raise ConfigError(
+                    f"{name}: {getattr(self, name)!r} is none of {', '.join(choices)}", hint=f"Choose one for {name}."
+                )
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise ConfigError(
+                    f"{name}: {value!r} is not a number from {low:g} to {high:g}", hint=f"Set {name} within that range."
+                )
+        if self.distrust > self.trust:
+            raise ConfigError(
+                f"distrust {self.distrust:g} lies above trust {self.trust:g}", hint="Lower distrust or raise trust."
+            )
+        if 0 < self.image_size < 8 or self.batch_size == 1:
+            raise ConfigError(
+                f"image_size {self.image_size}, batch_size {self.batch_size}: too small",
+                hint="Use an image size of at least 8 and a batch of at least 2, or 0 to have them chosen.",
+            )
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if value is not None and (len(value) not in (1, 3) or (name == "std" and min(value) <= 0)):
+                raise ConfigError(f"{name}: {value} are not one or three numbers", hint=f"Give {name} as 0.5 or a,b,c.")
+
+
+UNLIMITED = float("inf")
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "workers": (0, 1024),
+    "image_size": (0, 4096),
+    "warm_rounds": (0, 100),
+    "rounds": (1, 100),
+    "trust": (0.5, 0.999),
+    "distrust": (0.001, 0.999),
+    "num_neighbors": (1, 1000),
+    "folds": (2, 20),
+    "batch_size": (0, 65536),
+    "epochs": (0.1, 10_000),
+    "scratch_epochs": (0.1, 10_000),
+    "scratch_passes": (0, UNLIMITED),
+    "learning_rate": (1e-7, 10),
+    "scratch_learning_rate": (1e-7, 10),
+    "weight_decay": (0, 1),
+    "ema_decay": (0, 0.99999),
+    "mixup": (0, 100),
+    "sharpen": (0.01, 1),
+    "lambda_u": (0, 1000),
+    "lambda_r": (0, 1000),
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"finetune": False, "rounds": 6},
+    "standard": {},
+    "thorough": {"judge": "crossfit", "warm_rounds": 6, "rounds": 4, "epochs": 8.0, "scratch_epochs": 60.0},
+}
+"""What each effort sets; everything else keeps its default."""
+
+
+def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
+    """Combine flags, a TOML file, the effort's preset and the defaults.
+
+    Args:
+        flags: settings from the command line; None means not given.
+        file: TOML with the names of FitConfig's fields at the top level.
+    Raises:
+        ConfigError: a name or value is not allowed, or the file cannot be read.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    stored = read_toml(file) if file else {}
+    effort = given.get("effort", stored.get("effort", "standard"))
+    if effort not in PRESETS:
+        raise ConfigError(f"effort: {effort!r} is none of {', '.join(PRESETS)}", hint="Choose one of them.")
+    merged = {**PRESETS[effort], **stored, **given}
+    for name in ("mean", "std"):
+        if isinstance(merged.get(name), list):
+            merged[name] = tuple(merged[name])
+    return FitConfig(**merged)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Settings from a TOML file.
+
+    Raises:
+        ConfigError: no such file, not TOML, or a setting that does not exist.
+    """
+    try:
+        stored = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}", hint="Give --config a readable TOML file.") from error
+    known = {item.name for item in dataclasses.fields(FitConfig)}
+    unknown = sorted(set(stored) - known)
+    if unknown:
+        raise ConfigError(
+            f"{file}: no setting is called {', '.join(unknown)}", hint=f"Known settings: {', '.join(sorted(known))}."
+        )
+    return stored
+
+
+def as_dict(config: FitConfig) -> dict[str, Any]:
+    """The settings without those that are None, in the order of their definition, ready for TOML or JSON."""
+    plain = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}

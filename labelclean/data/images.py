@@ -1,0 +1,222 @@
+"""Decoding image files once, in parallel, into one memory-mapped array of bytes.
+
+# N rows, S side of the square images in pixels
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from labelclean.errors import ResourceError
+from labelclean.records import ByteArray, Fault, Manifest, Reporter, phase
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused: a few bytes on disk can unfold to gigabytes."""
+
+DIGEST_BYTES = 16
+ROWS_PER_TASK = 64
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels."""
+
+Image.MAX_IMAGE_PIXELS = None  # the check below replaces Pillow's, which warns once per process and not per file
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The decoded data set.
+
+    Attributes:
+        pixels: RGB bytes, (N, S, S, 3), zero where a row could not be decoded; a memory map.
+        digests: digest of each file's bytes, equal for identical files, (N, 16), zero where there is no file.
+        faults: why rows could not be decoded, by row.
+    """
+
+    pixels: ByteArray
+    digests: ByteArray
+    faults: dict[int, Fault]
+
+
+class _Unreadable(Exception):
+    """An image that cannot be used; carries the fault's kind and cause."""
+
+    def __init__(self, kind: str, cause: str) -> None:
+        super().__init__(cause)
+        self.kind = kind
+
+
+def decode_all(
+    manifest: Manifest, images_dir: Path, cache_file: Path, *, size: int, workers: int, reporter: Reporter
+) -> Decoded:
+    """Decode every row that has a usable path.
+
+    Args:
+        manifest: rows whose faults concern only the label are decoded too, so that their image is checked.
+        images_dir: folder to which the paths are relative.
+        cache_file: the memory map is written here; N * S * S * 3 bytes.
+        size: S, the side to which images are squeezed.
+        workers: threads; 0: one per core.
+        reporter: told of every decoded row.
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    shape = (manifest.num_rows, size, size, 3)
+    pixels = create_map(cache_file, shape)
+    digests = np.zeros((manifest.num_rows, DIGEST_BYTES), dtype=np.uint8)
+    faults: dict[int, Fault] = {}
+    paths = manifest.paths.to_pylist()
+    skipped = {row for row, fault in manifest.faults.items() if fault.kind in ("missing_path", "path_outside")}
+
+    def work(rows: Iterable[int]) -> int:
+        count = 0
+        for row in rows:
+            count += 1
+            if row in skipped:
+                continue
+            try:
+                content = _read_file(images_dir / paths[row])
+                digests[row] = np.frombuffer(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(), np.uint8)
+                pixels[row] = decode(content, size)
+            except _Unreadable as error:
+                message = f"{manifest.source} row {row}: {paths[row]}: {error}"
+                faults[row] = Fault(kind=error.kind, message=message)
+        return count
+
+    with phase(reporter, "Decoding", manifest.num_rows), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for count in _bounded(pool, work, _tasks(manifest.num_rows)):
+            reporter.advance(count)
+    return Decoded(pixels, digests, dict(sorted(faults.items())))
+
+
+def _tasks(num_rows: int) -> Iterable[range]:
+    return (range(start, min(start + ROWS_PER_TASK, num_rows)) for start in range(0, num_rows, ROWS_PER_TASK))
+
+
+def _bounded(pool: ThreadPoolExecutor, work, tasks: Iterable[range]) -> Iterable[int]:  # type: ignore[no-untyped-def]
+    """Results as they come, with a bounded number of tasks queued, so that an interrupt ends the work soon."""
+    tasks = iter(tasks)
+    pending = {pool.submit(work, task) for task in islice(tasks, 2 * (os.cpu_count() or 1) + 2)}
+    try:
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+            pending |= {pool.submit(work, task) for task in islice(tasks, len(done))}
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def create_map(file: Path, shape: tuple[int, ...]) -> ByteArray:
+    """A new memory map of bytes whose room on disk is reserved first: a full disk is an error here, not a crash later.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    num_bytes = int(np.prod(shape))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "wb") as out:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(out.fileno(), 0, num_bytes)
+            else:
+                out.truncate(num_bytes)
+        return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise ResourceError(
+            f"{file}: no room for the decoded images, {num_bytes / 2**30:.1f} GiB: {error.strerror}",
+            hint="Free the space, choose another place with --out, or a smaller --image-size.",
+        ) from error
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise _Unreadable("missing_file", "no such image. Add the file or remove the row.") from None
+    except OSError as error:
+        raise _Unreadable("unreadable_file", f"{error.strerror}. Check its permissions.") from None
+    if not content:
+        raise _Unreadable("empty_file", "the file has 0 bytes. Fetch it again.")
+    return content
+
+
+def decode(content: bytes, size: int) -> ByteArray:
+    """RGB pixels of an encoded image, upright, squeezed to a square, (size, size, 3).
+
+    The first frame of an animation is taken; transparency is laid over white; 16-bit and float greys are scaled by
+    the range of their type or, for floats and 32-bit integers, of the image.
+    """
+    
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise _Unreadable("too_large", f"{width} x {height} pixels. Shrink images beyond 100 megapixels.")
+            image.draft("RGB", (2 * size, 2 * size))
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            rgb = to_rgb(upright)
+            return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+    except _Unreadable:
+        raise
+    except Image.UnidentifiedImageError:
+        raise _Unreadable("not_an_image", "not an image that Pillow can read. Convert it to JPEG or PNG.") from None
+    except Exception as error:  # Pillow's decoders raise nearly any exception on damaged content
+        kind = "truncated" if "truncated" in str(error) else "damaged"
+        raise _Unreadable(kind, f"{error or type(error).__name__}. Fetch the image again.") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes as RGB."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (*BACKGROUND, 255)), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(values: np.ndarray) -> ByteArray:
+    """Numbers of any range as bytes: as they are up to 255, by 16 bits up to 65,535, else by their own extremes."""
+    values = np.nan_to_num(values)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1 and not np.all(values == values.round()):
+        scaled = values * 255
+    elif low >= 0 and high <= 255:
+        scaled = values
+    elif low >= 0 and high <= 65535:
+        scaled = values / 257
+    else:
+        scaled = (values - low) / max(high - low, 1e-12) * 255
+    return scaled.round().astype(np.uint8)
+
+
+def median_side(manifest: Manifest, images_dir: Path, *, sample: int = 256) -> int:
+    """Median of the shorter sides in pixels of up to `sample` images spread over the index; 0 when none can be read."""
+    sides = []
+    rows = np.linspace(0, manifest.num_rows - 1, min(sample, manifest.num_rows)).astype(int)
+    for row in rows:
+        fault = manifest.faults.get(int(row))
+        if fault is None:
+            try:
+                with Image.open(images_dir / manifest.paths[int(row)].as_py()) as image:
+                    sides.append(min(image.size))
+            except Exception:  # whatever is wrong with it is reported when it is decoded
+                continue
+    return int(np.median(sides)) if sides else 0

@@ -1,0 +1,47 @@
+"""Every failure that a user can cause, as one tree.
+
+LabelcleanError
+├── InputError        the user's own files: images, index, golden labels, truth
+├── ConfigError       settings out of range or at odds with each other
+├── BackboneError     a backbone or its weights cannot be had
+├── RunFolderError    a run folder exists already, is incomplete, or is no run folder
+└── ResourceError     the machine: disk full, memory, device
+
+The command line catches the base class in one place, prints message and hint, and exits with 1.
+"""
+
+from __future__ import annotations
+
+
+class LabelcleanError(Exception):
+    """A failure with a remedy.
+
+    Args:
+        message: place and cause, as in `labels.csv row 7: no image cat.png`.
+        hint: what the user can do about it, one sentence.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(LabelcleanError):
+    """The images, the index, the golden labels or the truth cannot be used as they are."""
+
+
+class ConfigError(LabelcleanError):
+    """A setting is out of range, unknown, or at odds with another."""
+
+
+class BackboneError(LabelcleanError):
+    """The backbone or its weights cannot be had."""
+
+
+class RunFolderError(LabelcleanError):
+    """A run folder is in the way, incomplete, or not a run folder."""
+
+
+class ResourceError(LabelcleanError):
+    """The machine lacks what the run needs."""

@@ -1,0 +1,154 @@
+"""The noise channel: how the unseen true class becomes the given label, estimated from the data alone.
+
+A row's true class z is drawn from pi(z | x), a softmax over weighted class scores; the given label y~ is then drawn
+from T[z, y~]. Fitting T together with the score weights and a class bias on the marginal likelihood of the given
+labels yields, for every row, the posterior of its true class, and with it a clean probability that knows how noisy
+the data is.
+
+# N rows, K classes, V views (kinds of class scores)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from labelclean.records import EPSILON, UNKNOWN, BoolArray, FloatArray, IntArray
+
+REFIT_PRIOR_EVERY = 5
+"""EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""
+
+BIAS_PENALTY = 1e-3
+INITIAL_FIDELITY = 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseChannel:
+    """A fitted channel.
+
+    Attributes:
+        transition: P(given label | true class), (K, K), rows sum to one.
+        weights: what each view's scores are multiplied by, (V,), non-negative.
+        bias: added to the weighted scores, (K,).
+    """
+
+    transition: FloatArray
+    weights: FloatArray
+    bias: FloatArray
+
+    def prior(self, scores: Sequence[FloatArray]) -> FloatArray:
+        """P(true class | image), before the given label is looked at, (N, K)."""
+        logits = self.bias + sum(weight * view for weight, view in zip(self.weights, scores, strict=True))
+        logits = logits - logits.max(axis=1, keepdims=True)
+        exp = np.exp(logits)
+        return exp / exp.sum(axis=1, keepdims=True)
+
+    def posterior(self, prior: FloatArray, labels: IntArray) -> FloatArray:
+        """P(true class | image, given label), (N, K)."""
+        joint = prior * self.transition.T[labels]
+        return joint / joint.sum(axis=1, keepdims=True)
+
+    def clean_posterior(self, prior: FloatArray) -> FloatArray:
+        """P(true class is c | image, the given label is c) for every label c that could have been given, (N, K)."""
+        return prior * np.diag(self.transition) / np.maximum(prior @ self.transition, EPSILON)
+
+
+def fit_channel(
+    scores: Sequence[FloatArray],
+    labels: IntArray,
+    *,
+    golden: IntArray | None = None,
+    num_iterations: int = 30,
+    max_rows: int = 100_000,
+    rng: np.random.Generator,
+) -> NoiseChannel:
+    """Estimate the channel by expectation-maximisation.
+
+    Args:
+        scores: one (N, K) array of class scores per view, log-probabilities as a rule. They must come from models
+            that have not learnt the row's own label: memorised labels look like clean ones.
+        labels: given labels, (N,) in [0, K).
+        golden: true labels where they are known, UNKNOWN elsewhere, (N,).
+        num_iterations: EM steps.
+        max_rows: fit on a random sample of this size when there are more.
+        rng: draws that sample.
+    Raises:
+        ValueError: no view, or the shapes differ.
+    """
+    if not scores or any(view.shape != (len(labels), scores[0].shape[1]) for view in scores):
+        raise ValueError(f"scores of shapes {[view.shape for view in scores]} for {len(labels)} labels")
+    known = np.full(len(labels), UNKNOWN) if golden is None else golden
+    if len(labels) > max_rows:
+        sample = rng.choice(len(labels), max_rows, replace=False)
+        scores, labels, known = [view[sample] for view in scores], labels[sample], known[sample]
+
+    views = torch.from_numpy(np.stack(scores)).double()
+    given, truth = torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(known.astype(np.int64))
+    num_classes = views.shape[2]
+    transition = torch.full((num_classes, num_classes), (1 - INITIAL_FIDELITY) / max(num_classes - 1, 1)).double()
+    transition.fill_diagonal_(INITIAL_FIDELITY)
+    log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
+    for iteration in range(num_iterations):
+        if iteration % REFIT_PRIOR_EVERY == 0:
+            log_weights, bias = _fit_prior(views, given, truth, transition, log_weights, bias)
+        log_prior = _log_prior(views, log_weights, bias)
+        joint = log_prior.exp() * transition.T[given]
+        posterior = joint / joint.sum(1, keepdim=True)
+        settled = truth >= 0
+        posterior[settled] = torch.nn.functional.one_hot(truth[settled], num_classes).double()
+        transition = _transition(posterior, given)
+    return NoiseChannel(transition=transition.numpy(), weights=log_weights.exp().numpy(), bias=bias.numpy())
+
+
+def _log_prior(views: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return (torch.einsum("vnk,v->nk", views, log_weights.exp()) + bias).log_softmax(1)
+
+
+def _fit_prior(
+    views: torch.Tensor,
+    given: torch.Tensor,
+    truth: torch.Tensor,
+    transition: torch.Tensor,
+    log_weights: torch.Tensor,
+    bias: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Score weights and class bias that maximise the likelihood of the given (and golden) labels under T."""
+    log_weights, bias = log_weights.clone().requires_grad_(), bias.clone().requires_grad_()
+    log_channel = transition.clamp_min(EPSILON).log().T[given]
+    settled = truth >= 0
+    solver = torch.optim.LBFGS([log_weights, bias], max_iter=15, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        log_prior = _log_prior(views, log_weights, bias)
+        log_likelihood = torch.logsumexp(log_prior + log_channel, 1)
+        if settled.any():
+            known = log_prior[settled].gather(1, truth[settled, None]).squeeze(1)
+            log_likelihood = torch.cat([log_likelihood[~settled], known])
+        loss: torch.Tensor = -log_likelihood.mean() + BIAS_PENALTY * bias.square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    solver.step(closure)  # type: ignore[no-untyped-call]
+    return log_weights.detach().clamp(-6, 3), bias.detach()
+
+
+def _transition(posterior: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Expected counts of (true, given), smoothed by one leaked row per class so that no confusion is impossible."""
+    num_classes = posterior.shape[1]
+    counts = torch.zeros(num_classes, num_classes).double().index_add_(0, given, posterior).T
+    leak = 1 - counts.diagonal().sum() / counts.sum()
+    counts = counts + leak / max(num_classes - 1, 1) + EPSILON
+    return counts / counts.sum(1, keepdim=True)
+
+
+def class_noise(posterior: FloatArray, labels: IntArray, *, floor: float = 0.002, ceiling: float = 0.95) -> FloatArray:
+    """Share of wrong labels among the rows given each label, (K,), kept inside [floor, ceiling]."""
+    num_classes = posterior.shape[1]
+    clean = posterior[np.arange(len(labels)), labels]
+    rows = np.bincount(labels, minlength=num_classes)
+    share = 1 - np.bincount(labels, weights=clean, minlength=num_classes) / np.maximum(rows, 1)
+    return np.clip(share, floor, ceiling)
