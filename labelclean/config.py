@@ -19,6 +19,7 @@ Judge = Literal["self", "peer", "crossfit"]
 StreamKind = Literal["channel", "mixture"]
 Stem = Literal["auto", "small", "native"]
 Precision = Literal["auto", "fp32", "bf16"]
+NoiseKind = Literal["symmetric", "asymmetric", "pairs", "confusion"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 Points = np.ndarray  # (n, 2): x to the right, y downwards; an object lies within -1..1
+Grid = np.ndarray  # one value for each point of the canvas
 Colour = tuple[int, int, int]
 Rng = np.random.Generator
 
@@ -162,7 +163,9 @@ def cat(rng: Rng) -> list[Part]:
     outer = [line((s * 0.84, 0.05), (s * tip, height), (s * 0.18, -0.4)) for s in (-1, 1)]
     inner = [line((s * 0.72, -0.2), (s * (tip - 0.04), height + 0.24), (s * 0.36, -0.4)) for s in (-1, 1)]
     droop = rng.uniform(-0.06, 0.1)
-    hairs = [line((s * 0.42, y), (s * 0.98, y + tilt + droop)) for s in (-1, 1) for y, tilt in ((0.36, -0.08), (0.48, 0.06))]
+    hairs = [
+        line((s * 0.42, y), (s * 0.98, y + tilt + droop)) for s in (-1, 1) for y, tilt in ((0.36, -0.08), (0.48, 0.06))
+    ]
     return [Part("main", outer), Part("second", inner, edge=False), *face(rng, [Part("dark", hairs, 0.05, edge=False)])]
 
 
@@ -307,24 +310,24 @@ def colours_of_object(rng: Rng) -> dict[str, Colour]:
     return {"main": main, "second": second, "dark": dark, "light": light, "shade": shade}
 
 
-def pattern_mask(rng: Rng) -> np.ndarray:
+def pattern_mask(rng: Rng) -> Grid:
     """How much of the second background colour each point takes: plain, gradient, stripes, checks, dots, texture."""
-    kind = rng.integers(6)
+    kind = int(rng.integers(6))
     grid = np.linspace(-1, 1, CANVAS)
     angle = rng.uniform(0, math.pi)
     along = np.cos(angle) * grid[None, :] + np.sin(angle) * grid[:, None]
     across = -np.sin(angle) * grid[None, :] + np.cos(angle) * grid[:, None]
     period = rng.uniform(8, 20)
-    if kind == 0:
-        return np.zeros((CANVAS, CANVAS))
-    if kind == 1:
-        return (along + 1.4) / 2.8
-    if kind == 2:
-        return (np.sin(along * period) > 0).astype(float)
-    if kind == 3:
-        return (np.sin(along * period) * np.sin(across * period) > 0).astype(float)
-    if kind == 4:
-        return (np.sin(along * period) * np.sin(across * period) > 0.55).astype(float)
+    waves = np.sin(along * period) * np.sin(across * period)
+    drawn: dict[int, Grid] = {
+        0: np.zeros((CANVAS, CANVAS)),
+        1: (along + 1.4) / 2.8,
+        2: np.sin(along * period) > 0,
+        3: waves > 0,
+        4: waves > 0.55,
+    }
+    if kind in drawn:
+        return drawn[kind].astype(float)
     cells = int(rng.integers(5, 20))
     noise = Image.fromarray(rng.integers(0, 256, (cells, cells), dtype=np.uint8))
     return np.asarray(noise.resize((CANVAS, CANVAS), Image.Resampling.BICUBIC), dtype=float) / 255
@@ -370,15 +373,18 @@ def place(rng: Rng) -> Callable[[Points], Points]:
 
 def stroke(pen: ImageDraw.ImageDraw, points: Points, width: float, colour: Colour, closed: bool) -> None:
     """A line with round corners and round ends."""
-    path = [(float(x), float(y)) for x, y in points]
+    path, thick = [(float(x), float(y)) for x, y in points], max(2, round(width))
     if closed:
         path = [*path, path[0], path[1]]
-    pen.line(path, fill=colour, width=max(1, round(width)), joint="curve")
+    pen.line(path, fill=colour, width=thick, joint="curve")
+    reach = thick / 2 - 0.75
     for x, y in path:
-        pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=colour)
+        pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=colour)
 
 
-def draw_parts(parts: list[Part], pose: Callable[[Points], Points], colours: dict[str, Colour], edge: float) -> Image.Image:
+def draw_parts(
+    parts: list[Part], pose: Callable[[Points], Points], colours: dict[str, Colour], edge: float
+) -> Image.Image:
     """The object alone, on a transparent layer."""
     layer = Image.new("RGBA", (CANVAS, CANVAS))
     pen = ImageDraw.Draw(layer)
@@ -397,7 +403,7 @@ def draw_parts(parts: list[Part], pose: Callable[[Points], Points], colours: dic
     return layer
 
 
-def light_falloff(rng: Rng, strength: float) -> np.ndarray:
+def light_falloff(rng: Rng, strength: float) -> Grid:
     """A brightness factor per point, falling off away from a light somewhere above."""
     angle = math.radians(rng.uniform(200, 340))
     grid = np.linspace(-1, 1, CANVAS)

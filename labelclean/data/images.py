@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import math
 import os
-from collections.abc import Iterable
+import stat
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from labelclean.errors import ResourceError
 from labelclean.records import ByteArray, Fault, Manifest, Reporter, phase
@@ -46,7 +51,7 @@ class Decoded:
     faults: dict[int, Fault]
 
 
-class _Unreadable(Exception):
+class _UnreadableError(Exception):
     """An image that cannot be used; carries the fault's kind and cause."""
 
     def __init__(self, kind: str, cause: str) -> None:
@@ -86,12 +91,16 @@ def decode_all(
                 content = _read_file(images_dir / paths[row])
                 digests[row] = np.frombuffer(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(), np.uint8)
                 pixels[row] = decode(content, size)
-            except _Unreadable as error:
+            except _UnreadableError as error:
                 message = f"{manifest.source} row {row}: {paths[row]}: {error}"
                 faults[row] = Fault(kind=error.kind, message=message)
         return count
 
-    with phase(reporter, "Decoding", manifest.num_rows), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with (
+        phase(reporter, "Decoding", manifest.num_rows),
+        warnings.catch_warnings(action="ignore"),  # Pillow warns of what it mends by itself
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+    ):
         for count in _bounded(pool, work, _tasks(manifest.num_rows)):
             reporter.advance(count)
     return Decoded(pixels, digests, dict(sorted(faults.items())))
@@ -101,7 +110,7 @@ def _tasks(num_rows: int) -> Iterable[range]:
     return (range(start, min(start + ROWS_PER_TASK, num_rows)) for start in range(0, num_rows, ROWS_PER_TASK))
 
 
-def _bounded(pool: ThreadPoolExecutor, work, tasks: Iterable[range]) -> Iterable[int]:  # type: ignore[no-untyped-def]
+def _bounded(pool: ThreadPoolExecutor, work: Callable[[range], int], tasks: Iterable[range]) -> Iterator[int]:
     """Results as they come, with a bounded number of tasks queued, so that an interrupt ends the work soon."""
     tasks = iter(tasks)
     pending = {pool.submit(work, task) for task in islice(tasks, 2 * (os.cpu_count() or 1) + 2)}
@@ -122,32 +131,44 @@ def create_map(file: Path, shape: tuple[int, ...]) -> ByteArray:
     Raises:
         ResourceError: the disk is full or cannot be written.
     """
-    num_bytes = int(np.prod(shape))
+    num_bytes = math.prod(shape)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "wb") as out:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(out.fileno(), 0, num_bytes)
-            else:
-                out.truncate(num_bytes)
+            _reserve(out.fileno(), num_bytes)
         return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
     except OSError as error:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink()
         raise ResourceError(
             f"{file}: no room for the decoded images, {num_bytes / 2**30:.1f} GiB: {error.strerror}",
             hint="Free the space, choose another place with --out, or a smaller --image-size.",
         ) from error
 
 
+def _reserve(handle: int, num_bytes: int) -> None:
+    """Give an open file its size, and room on disk where the file system can reserve it."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(handle, 0, num_bytes)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    os.ftruncate(handle, num_bytes)
+
+
 def _read_file(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _UnreadableError("not_a_file", "a folder or device, no file. Name an image.")
         content = path.read_bytes()
     except FileNotFoundError:
-        raise _Unreadable("missing_file", "no such image. Add the file or remove the row.") from None
+        raise _UnreadableError("missing_file", "no such image. Add the file or remove the row.") from None
     except OSError as error:
-        raise _Unreadable("unreadable_file", f"{error.strerror}. Check its permissions.") from None
+        raise _UnreadableError("unreadable_file", f"{error.strerror}. Check its permissions.") from None
     if not content:
-        raise _Unreadable("empty_file", "the file has 0 bytes. Fetch it again.")
+        raise _UnreadableError("empty_file", "the file has 0 bytes. Fetch it again.")
     return content
 
 
@@ -157,25 +178,25 @@ def decode(content: bytes, size: int) -> ByteArray:
     The first frame of an animation is taken; transparency is laid over white; 16-bit and float greys are scaled by
     the range of their type or, for floats and 32-bit integers, of the image.
     """
-    
-
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise _Unreadable("too_large", f"{width} x {height} pixels. Shrink images beyond 100 megapixels.")
+                raise _UnreadableError("too_large", f"{width} x {height} pixels. Shrink images beyond 100 megapixels.")
             image.draft("RGB", (2 * size, 2 * size))
             image.load()
             upright = ImageOps.exif_transpose(image)
             rgb = to_rgb(upright)
             return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
-    except _Unreadable:
+    except (_UnreadableError, MemoryError):
         raise
-    except Image.UnidentifiedImageError:
-        raise _Unreadable("not_an_image", "not an image that Pillow can read. Convert it to JPEG or PNG.") from None
+    except UnidentifiedImageError:
+        raise _UnreadableError(
+            "not_an_image", "not an image that Pillow can read. Convert it to JPEG or PNG."
+        ) from None
     except Exception as error:  # Pillow's decoders raise nearly any exception on damaged content
         kind = "truncated" if "truncated" in str(error) else "damaged"
-        raise _Unreadable(kind, f"{error or type(error).__name__}. Fetch the image again.") from None
+        raise _UnreadableError(kind, f"{error or type(error).__name__}. Fetch the image again.") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -215,7 +236,7 @@ def median_side(manifest: Manifest, images_dir: Path, *, sample: int = 256) -> i
         fault = manifest.faults.get(int(row))
         if fault is None:
             try:
-                with Image.open(images_dir / manifest.paths[int(row)].as_py()) as image:
+                with Image.open(io.BytesIO(_read_file(images_dir / manifest.paths[int(row)].as_py()))) as image:
                     sides.append(min(image.size))
             except Exception:  # whatever is wrong with it is reported when it is decoded
                 continue

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from labelclean.records import EPSILON, UNKNOWN, BoolArray, FloatArray, IntArray
+from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 
 REFIT_PRIOR_EVERY = 5
 """EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""

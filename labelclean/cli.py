@@ -1,0 +1,312 @@
+"""The commands: each reads its flags, calls what does the work, and has the result shown.
+
+Heavy imports wait inside the commands, so that `--help` is quick. Exit codes: 0 done; 1 an error with cause and
+remedy, or findings with `check --strict`; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import labelclean
+from labelclean import console, options
+from labelclean.config import resolve
+from labelclean.errors import LabelcleanError, ResourceError
+
+CHECK_SIZE = 8
+"""Side in pixels to which `check` decodes: files are read to the end, little is kept."""
+
+app = typer.Typer(
+    epilog="Exit codes: 0 done, 1 an error with cause and remedy, 2 wrong usage, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class FitInterruptedError(Exception):
+    """The user stopped a fit; says how to carry on."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.show_line(f"labelclean {labelclean.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find the wrong labels in an image data set."""
+
+
+@app.command()
+def check(
+    images: options.Images,
+    index: options.Index = None,
+    *,
+    strict: options.ExitOnFindings = False,
+    workers: options.Workers = None,
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    golden: options.Golden = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Read everything and train nothing: unusable and doubled rows, conflicting labels, class sizes."""
+    import tempfile
+
+    from labelclean.data import inspect
+    from labelclean.data.images import decode_all
+    from labelclean.data.index import read_manifest
+
+    manifest = read_manifest(images, index, path_column=path_column, label_column=label_column, golden=golden)
+    reporter = console.RichReporter(quiet=quiet)
+    with tempfile.TemporaryDirectory(prefix="labelclean-") as scratch:
+        cache = Path(scratch) / "pixels"
+        decoded = decode_all(manifest, images, cache, size=CHECK_SIZE, workers=workers or 0, reporter=reporter)
+        inspection = inspect.inspect(manifest, decoded.digests, decoded.faults)
+    if as_json:
+        console.show_json(inspect.as_json(inspection))
+    elif not quiet:
+        console.render_inspection(inspection)
+    if strict and not inspection.is_sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def fit(
+    images: options.Images,
+    index: options.Index = None,
+    *,
+    out: options.Out = None,
+    effort: options.Effort = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    workers: options.Workers = None,
+    config_file: options.ConfigFile = None,
+    strict: options.StopAtFault = None,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    golden: options.Golden = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
+    model_kwargs: options.ModelKwargs = None,
+    stem: options.Stem = None,
+    image_size: options.ImageSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    batch_size: options.BatchSize = None,
+    rounds: options.Rounds = None,
+    epochs: options.Epochs = None,
+    judge: options.Judge = None,
+    streams: options.Streams = None,
+    trust: options.Trust = None,
+    distrust: options.Distrust = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Judge every row: train, and write a verdict per row into a run folder."""
+    flags: dict[str, Any] = {
+        "effort": effort,
+        "device": device,
+        "seed": seed,
+        "workers": workers,
+        "strict": strict,
+        "path_column": path_column,
+        "label_column": label_column,
+        "backbone": backbone,
+        "weights": weights,
+        "model_kwargs": _json_object(model_kwargs, "--model-kwargs"),
+        "stem": stem,
+        "image_size": image_size,
+        "mean": _numbers(mean, "--mean"),
+        "std": _numbers(std, "--std"),
+        "batch_size": batch_size,
+        "rounds": rounds,
+        "judge": judge,
+        "streams": streams,
+        "trust": trust,
+        "distrust": distrust,
+    }
+    if epochs is not None:  # whatever the network starts from, and however few the rows
+        flags |= {"epochs": epochs, "scratch_epochs": epochs, "scratch_passes": 0}
+    config = resolve(flags=flags, file=config_file)
+    from labelclean.fit import run_fit
+
+    reporter = console.RichReporter(quiet=quiet)
+    started = 0.0 if resume else time.time() - 1
+    try:
+        run = run_fit(
+            images, index, config, out=out, golden=golden, resume=resume, overwrite=overwrite, reporter=reporter
+        )
+    except KeyboardInterrupt:
+        raise FitInterruptedError(_how_to_resume(started, out)) from None
+    if quiet:
+        console.show_line(str(run))
+    else:
+        _show_run(run, verbose=verbose)
+
+
+@app.command()
+def report(run: options.AnyRun = None, *, as_json: options.Json = False, verbose: options.Verbose = False) -> None:
+    """Show what a run found."""
+    from labelclean.results import report as reports
+    from labelclean.results.run_folder import open_run
+
+    folder = open_run(run)
+    if as_json:
+        console.show_json(reports.as_json(reports.summarize(folder)))
+    else:
+        _show_run(folder.path, verbose=verbose)
+
+
+@app.command()
+def evaluate(
+    run: options.Run,
+    truth: options.Truth,
+    *,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compare the verdicts of a run with labels that are known to be true."""
+    from labelclean.data.tables import read_table
+    from labelclean.results import evaluate as evaluations
+    from labelclean.results.run_folder import open_run
+    from labelclean.results.verdicts import read_verdicts
+
+    verdicts = read_verdicts(open_run(run).verdicts)
+    evaluation = evaluations.evaluate(verdicts, read_table(truth), source=truth.name)
+    if as_json:
+        console.show_json(evaluations.as_json(evaluation))
+    else:
+        console.render_evaluation(evaluation)
+
+
+@app.command()
+def corrupt(
+    index: options.CleanIndex,
+    *,
+    out: options.CorruptOut,
+    kind: options.Kind = "symmetric",
+    rate: options.Rate = 0.2,
+    seed: options.CorruptSeed = 0,
+    observed: options.Observed = None,
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write a copy of an index with wrong labels planted, and the truth, to try the tool on your own data."""
+    from labelclean.results.corrupted import write_corrupted
+
+    written = write_corrupted(
+        index,
+        out,
+        kind=kind,
+        rate=rate,
+        seed=seed,
+        observed=observed,
+        path_column=path_column,
+        label_column=label_column,
+    )
+    console.render_corrupted(written)
+
+
+def main() -> None:
+    """Run a command line; the one place where errors become messages and exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label must not break a terminal that is not UTF-8
+    try:
+        app(prog_name="labelclean")
+    except FitInterruptedError as error:
+        console.show_interrupt(str(error))
+        sys.exit(130)
+    except KeyboardInterrupt:
+        console.show_interrupt("")
+        sys.exit(130)
+    except Exception as error:
+        explained = _explained(error)
+        if explained is None:
+            raise
+        if {"--verbose", "-v"} & set(sys.argv):
+            console.show_traceback()
+        console.show_error(explained)
+        sys.exit(1)
+
+
+def _explained(error: Exception) -> LabelcleanError | None:
+    """The error as one with a remedy; None for those that are our own mistakes."""
+    if isinstance(error, LabelcleanError):
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return ResourceError(
+            f"out of memory: {str(error) or 'the machine has no more'}",
+            hint="Lower --batch-size or --image-size, or use a smaller --backbone.",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(
+            f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space, or write elsewhere with --out."
+        )
+    return None
+
+
+def _how_to_resume(started: float, out: Path | None) -> str:
+    """Advice for a fit that was stopped; empty when it had not come to a checkpoint."""
+    from labelclean.results.run_folder import unfinished_since
+
+    folder = unfinished_since(started, out)
+    return f"repeat the command with --resume --out {folder.path} to carry on" if folder else ""
+
+
+def _show_run(run: Path, *, verbose: bool) -> None:
+    from labelclean.results.report import summarize
+    from labelclean.results.run_folder import RunFolder
+
+    summary = summarize(RunFolder(run))
+    console.render_summary(summary)
+    if verbose:
+        console.render_timings(summary)
+
+
+def _numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+    """0.5 or 0.4,0.5,0.6 as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not one number or three with commas.", param_hint=flag) from None
+
+
+def _json_object(text: str | None, flag: str) -> dict[str, Any] | None:
+    """A JSON object without null, which a TOML file cannot hold."""
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint=flag) from None
+    if not isinstance(content, dict) or _holds_null(content):
+        raise typer.BadParameter("not a JSON object, or null in it.", param_hint=flag)
+    return content
+
+
+def _holds_null(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_null, value.values()))
+    return any(map(_holds_null, value)) if isinstance(value, list) else value is None

@@ -1,0 +1,166 @@
+"""What is wrong with a data set, told without training: unusable and doubled rows, identical images, small classes.
+
+Pure functions on an index that was read and images that were decoded.
+
+# N rows
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from labelclean.records import UNKNOWN, ByteArray, Fault, IntArray, Manifest
+
+NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultGroup:
+    """Rows that cannot be used for the same kind of reason, and what is wrong with the first few."""
+
+    kind: str
+    num_rows: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamePicture:
+    """Rows with the same path or with byte-identical images.
+
+    Attributes:
+        rows: positions in the index, ascending.
+        paths: the path of each.
+        labels: the label of each, None where it is missing.
+    """
+
+    rows: tuple[int, ...]
+    paths: tuple[str, ...]
+    labels: tuple[str | None, ...]
+
+    @property
+    def is_conflicting(self) -> bool:
+        return len(set(self.labels) - {None}) > 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What there is to know about a data set without training.
+
+    Attributes:
+        source: the index.
+        num_rows: its rows.
+        num_golden: rows with a trusted label.
+        classes: rows of each class, in the order of the classes.
+        min_class_rows: below it a class is small.
+        faults: rows that cannot be used, by kind, most frequent first.
+        doubled_paths: rows that name the same path.
+        identical_images: rows with different paths and the same bytes.
+    """
+
+    source: str
+    num_rows: int
+    num_golden: int
+    classes: dict[str, int]
+    min_class_rows: int
+    faults: tuple[FaultGroup, ...]
+    doubled_paths: tuple[SamePicture, ...]
+    identical_images: tuple[SamePicture, ...]
+
+    @property
+    def small_classes(self) -> dict[str, int]:
+        return {name: count for name, count in self.classes.items() if count < self.min_class_rows}
+
+    @property
+    def conflicts(self) -> tuple[SamePicture, ...]:
+        """Pictures that carry several labels: all but one of them are wrong."""
+        return tuple(same for same in (*self.doubled_paths, *self.identical_images) if same.is_conflicting)
+
+    @property
+    def is_sound(self) -> bool:
+        """No row is unusable, none is doubled, and no picture has several labels."""
+        return not (self.faults or self.doubled_paths or self.conflicts)
+
+
+def inspect(
+    manifest: Manifest, digests: ByteArray, faults: Mapping[int, Fault], *, min_class_rows: int = 10
+) -> Inspection:
+    """Find what is wrong with a data set.
+
+    Args:
+        manifest: the index, N rows.
+        digests: digest of each file's bytes, zero where there is no file, (N, 16).
+        faults: what is wrong with images, by row; the manifest's own faults are added.
+        min_class_rows: classes with fewer rows are called small.
+    """
+    counts = np.bincount(manifest.label_ids[manifest.label_ids != UNKNOWN], minlength=len(manifest.class_names))
+    paths, labels = manifest.paths.to_pylist(), manifest.labels.to_pylist()
+
+    def picture(rows: IntArray) -> SamePicture:
+        return SamePicture(
+            rows=tuple(rows.tolist()),
+            paths=tuple(paths[row] for row in rows),
+            labels=tuple(labels[row] for row in rows),
+        )
+
+    path_ids = pc.fill_null(pc.index_in(manifest.paths, value_set=pc.unique(manifest.paths.drop_null())), UNKNOWN)
+    same_path = _repeated(path_ids.to_numpy(), present=manifest.paths.is_valid().to_numpy())
+    same_bytes = _repeated(_as_keys(digests), present=np.asarray(digests.any(axis=1)))
+    identical = [picture(rows) for rows in same_bytes]
+    return Inspection(
+        source=manifest.source,
+        num_rows=manifest.num_rows,
+        num_golden=int((manifest.golden_ids != UNKNOWN).sum()),
+        classes=dict(zip(manifest.class_names, counts.tolist(), strict=True)),
+        min_class_rows=min_class_rows,
+        faults=_fault_groups({**faults, **manifest.faults}),
+        doubled_paths=tuple(picture(rows) for rows in same_path),
+        identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
+    )
+
+
+def as_json(inspection: Inspection) -> dict[str, Any]:
+    """The inspection as plain dicts, lists, strings and numbers."""
+    pictures = ("doubled_paths", "identical_images")
+    return {
+        **dataclasses.asdict(inspection),
+        **{name: [_picture_json(same) for same in getattr(inspection, name)] for name in pictures},
+        "small_classes": inspection.small_classes,
+        "is_sound": inspection.is_sound,
+    }
+
+
+def _picture_json(same: SamePicture) -> dict[str, Any]:
+    return {**dataclasses.asdict(same), "is_conflicting": same.is_conflicting}
+
+
+def _fault_groups(faults: Mapping[int, Fault]) -> tuple[FaultGroup, ...]:
+    messages: dict[str, list[str]] = defaultdict(list)
+    for _, fault in sorted(faults.items()):
+        messages[fault.kind].append(fault.message)
+    return tuple(
+        FaultGroup(kind=kind, num_rows=len(texts), examples=tuple(texts[:NUM_EXAMPLES]))
+        for kind, texts in sorted(messages.items(), key=lambda item: (-len(item[1]), item[0]))
+    )
+
+
+def _as_keys(digests: ByteArray) -> np.ndarray[Any, Any]:
+    """Each digest as one value that can be sorted, (N, 16) -> (N,)."""
+    return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
+
+
+def _repeated(keys: np.ndarray[Any, Any], *, present: np.ndarray[Any, Any]) -> Iterable[IntArray]:
+    """Rows of each key that occurs more than once among the present ones, in the order of the first row."""
+    rows = np.flatnonzero(present)
+    _, group, counts = np.unique(keys[rows], return_inverse=True, return_counts=True)
+    repeated = rows[counts[group] > 1]
+    by_group: dict[int, list[int]] = defaultdict(list)
+    for row, number in zip(repeated.tolist(), group[counts[group] > 1].tolist(), strict=True):
+        by_group[number].append(row)
+    return [np.array(members) for members in by_group.values()]

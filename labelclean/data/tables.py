@@ -1,0 +1,185 @@
+"""Reading tables of any of the usual kinds, and finding columns in them.
+
+Nothing here knows what the columns mean to labelclean.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from labelclean.errors import InputError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+BLOCK_BYTES = 1 << 26
+"""A row must fit into one block."""
+
+
+def read_table(file: Path) -> pa.Table:
+    """Read a table by its file's ending. CSV and TSV columns stay strings, so that `007` is not turned into 7.
+
+    Raises:
+        InputError: no such file, an unknown ending, or content that does not parse.
+    """
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f"{file}: cannot tell what kind of table this is", hint=f"Use one of {', '.join(SUFFIXES)} as its ending."
+        )
+    try:
+        table = _read(file, suffix)
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file", hint="Check the path of the table.") from error
+    except (OSError, pa.ArrowException) as error:
+        if "Empty" in str(error):
+            raise InputError(f"{file}: no rows", hint="Give a table with a row per image.") from error
+        raise InputError(
+            f"{file}: {_place_of_fault(file, suffix) or str(error).splitlines()[0]}",
+            hint="Mend the file at that place." if suffix != ".parquet" else "Write the file again.",
+        ) from error
+    doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if doubled:
+        raise InputError(f"{file}: several columns are called {', '.join(doubled)}", hint="Rename all but one of them.")
+    return table
+
+
+def find_column(
+    table: pa.Table, wanted: str | None, usual: tuple[str, ...], *, what: str, source: str, flag: str
+) -> str:
+    """The wanted column, or the first usual name that the table has, whatever its case.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    has = f"Its columns are {', '.join(table.column_names)}; name one with {flag}."
+    if wanted is not None:
+        if wanted in table.column_names:
+            return wanted
+        raise InputError(f"{source}: no column {wanted}", hint=has)
+    found = usual_column(table, usual)
+    if found is None:
+        raise InputError(f"{source}: no {what} column found", hint=has)
+    return found
+
+
+def usual_column(table: pa.Table, usual: tuple[str, ...]) -> str | None:
+    """The first of some names, lower case, that the table has, whatever the case and the space around it."""
+    by_name: dict[str, str] = {name.strip().lower(): name for name in reversed(table.column_names)}
+    return next((by_name[name] for name in usual if name in by_name), None)
+
+
+def as_strings(column: pa.ChunkedArray, *, what: str = "a column") -> pa.ChunkedArray:
+    """A column as strings; empty strings, NaN and null become null. Whole floats lose their point: 3.0 is `3`.
+
+    Raises:
+        InputError: values that are no strings or numbers; `what` names the column in the message.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        texts = [
+            None if value is None or value != value else str(int(value)) if float(value).is_integer() else str(value)
+            for value in column.to_pylist()
+        ]
+        column = pa.chunked_array([pa.array(texts, pa.string())])
+    try:
+        column = column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{what}: values of type {column.type} cannot be paths or labels", hint="Use strings or numbers."
+        ) from error
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, pa.string()), column)
+
+
+def _read(file: Path, suffix: str) -> pa.Table:
+    if suffix == ".parquet":
+        return pq.ParquetFile(file).read()  # not read_table, which makes columns of folders called name=value
+    if suffix in (".jsonl", ".ndjson"):
+        return _read_json(file)
+    parse = pa.csv.ParseOptions(delimiter=_delimiter(suffix), newlines_in_values=True)
+    read = pa.csv.ReadOptions(block_size=BLOCK_BYTES)
+    with pa.csv.open_csv(file, read_options=read, parse_options=parse) as head:
+        strings = {name: pa.string() for name in head.schema.names}
+    convert = pa.csv.ConvertOptions(column_types=strings, strings_can_be_null=False)
+    return pa.csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _read_json(file: Path) -> pa.Table:
+    """Read JSON lines; strings that look like dates stay strings, as they are."""
+    read = pa.json.ReadOptions(block_size=BLOCK_BYTES)
+    table = pa.json.read_json(file, read_options=read)
+    dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+    if not dates:
+        return table
+    strings = pa.schema([(name, pa.string()) for name in dates])
+    as_given = pa.json.read_json(file, read_options=read, parse_options=pa.json.ParseOptions(explicit_schema=strings))
+    return as_given.select(table.column_names)
+
+
+def _delimiter(suffix: str) -> str:
+    return "\t" if suffix == ".tsv" else ","
+
+
+def _place_of_fault(file: Path, suffix: str) -> str | None:
+    """Line and cause of what is wrong with a text table that does not parse; None when it is not found."""
+    if suffix == ".parquet":
+        return None
+    with open(file, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f"line {number} is not UTF-8"
+    find = _faulty_json if suffix in (".jsonl", ".ndjson") else _faulty_row
+    with open(file, encoding="utf-8-sig", newline="") as text:
+        return find(text, suffix)
+
+
+def _faulty_row(text: Iterator[str], suffix: str) -> str | None:
+    """The first row of a CSV or TSV file that has not as many fields as the header, or never ends."""
+    rows = csv.reader(text, delimiter=_delimiter(suffix), strict=True)
+    num_columns, start = 0, 1
+    try:
+        for row in rows:
+            if row and not num_columns:
+                num_columns = len(row)
+            if row and len(row) != num_columns:
+                return f"line {start} has {len(row)} fields, the header {num_columns}"
+            start = rows.line_num + 1
+    except csv.Error as error:
+        return f"line {start}: {error}"
+    return None
+
+
+def _faulty_json(text: Iterator[str], _: str) -> str | None:
+    """The first line that is not a JSON object, or in which a field is of another type than before."""
+    kinds: dict[str, str] = {}
+    for number, line in enumerate(text, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            return f"line {number} is not JSON: {error.msg}"
+        if not isinstance(row, dict):
+            return f"line {number} is not a JSON object"
+        for name, value in row.items():
+            kind = _kind(value)
+            if kind and kinds.setdefault(name, kind) != kind:
+                return f"line {number}: {name} is {kind}, and {kinds[name]} in a line before"
+    return None
+
+
+def _kind(value: Any) -> str | None:
+    """What JSON calls a value, None for null."""
+    kinds = {bool: "a boolean", str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value))

@@ -1,0 +1,112 @@
+"""The flags of the command line: their types, names and meanings, grouped in the panels of the help.
+
+None as a default means: not given, so that the configuration file, the effort or the built-in default decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labelclean import config
+
+INDEX, RUN, MODEL, METHOD, OUTPUT = "Index", "Run", "Model and images", "Method", "Output"
+DEFAULTS = {item.name: item.default for item in dataclasses.fields(config.FitConfig)}
+
+
+def _setting(name: str, panel: str, meaning: str, *, metavar: str | None = None) -> Any:
+    """The flag of a setting of the configuration, which knows the default that the help shows."""
+    default: Any = DEFAULTS[name]
+    if any(name in preset for preset in config.PRESETS.values()):
+        meaning += " Default: by --effort."
+    elif isinstance(default, str | float):
+        meaning += f" Default: {default}."
+    return typer.Option(help=meaning, rich_help_panel=panel, metavar=metavar)
+
+
+Images = Annotated[Path, typer.Argument(help="Folder to which the paths of the index are relative.")]
+Index = Annotated[
+    Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet; leave it out when images lie in a folder per class.")
+]
+
+PathColumn = Annotated[
+    str | None, typer.Option(help="Column with the image paths; else found by name.", rich_help_panel=INDEX)
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column with the labels; else found by name.", rich_help_panel=INDEX)
+]
+Golden = Annotated[
+    Path | None, typer.Option(help="Table of paths and trusted labels for some of the rows.", rich_help_panel=INDEX)
+]
+
+Out = Annotated[Path | None, typer.Option(help="Run folder; else runs/NAME, numbered.", rich_help_panel=RUN)]
+Effort = Annotated[
+    config.Effort | None, _setting("effort", RUN, "What it may cost: quick trains heads only, the others the backbone.")
+]
+Device = Annotated[str | None, _setting("device", RUN, "auto, cpu, cuda, cuda:1 or mps.")]
+Seed = Annotated[int | None, _setting("seed", RUN, "Start of every random choice.")]
+Workers = Annotated[int | None, typer.Option(help="Threads that decode images; 0: one per core.", rich_help_panel=RUN)]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML settings, as saved in a run folder; flags win.", rich_help_panel=RUN),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Carry on with the run in --out, or the newest.", rich_help_panel=RUN)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.", rich_help_panel=RUN)]
+StopAtFault = Annotated[
+    bool | None, typer.Option("--strict", help="Stop at the first row that cannot be judged.", rich_help_panel=RUN)
+]
+ExitOnFindings = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit with 1 when a row is unusable or doubled, or a picture has several labels.",
+        rich_help_panel=RUN,
+    ),
+]
+
+Backbone = Annotated[str | None, _setting("backbone", MODEL, "A timm image model.")]
+Weights = Annotated[str | None, _setting("weights", MODEL, "auto: timm's; none: random; or a weights file.")]
+ModelKwargs = Annotated[str | None, _setting("model_kwargs", MODEL, "Arguments for timm.create_model.", metavar="JSON")]
+Stem = Annotated[config.Stem | None, _setting("stem", MODEL, "small: keeps the resolution, for small images.")]
+ImageSize = Annotated[int | None, _setting("image_size", MODEL, "Side in pixels; 0: the model's own.")]
+Mean = Annotated[str | None, _setting("mean", MODEL, "Channel means of pixels in [0, 1].", metavar="A[,B,C]")]
+Std = Annotated[str | None, _setting("std", MODEL, "Channel deviations likewise.", metavar="A[,B,C]")]
+
+BatchSize = Annotated[int | None, _setting("batch_size", METHOD, "Rows per training step; 0: by the number of rows.")]
+Rounds = Annotated[int | None, _setting("rounds", METHOD, "Rounds of the loop.")]
+Epochs = Annotated[float | None, _setting("epochs", METHOD, "Passes over the data of each network.")]
+Judge = Annotated[config.Judge | None, _setting("judge", METHOD, "Which of the networks judges a row.")]
+Streams = Annotated[config.StreamKind | None, _setting("streams", METHOD, "How scores become probabilities.")]
+Trust = Annotated[float | None, _setting("trust", METHOD, "Both streams above it: the label is clean.")]
+Distrust = Annotated[float | None, _setting("distrust", METHOD, "Both streams below it: the label is wrong.")]
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no report.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Timings, and tracebacks of errors.", rich_help_panel=OUTPUT)
+]
+
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+AnyRun = Annotated[Path | None, typer.Argument(help="Run folder; by default the newest finished one below runs/.")]
+Truth = Annotated[Path, typer.Argument(help="Table with paths and a column true_label.")]
+
+CleanIndex = Annotated[Path, typer.Argument(help="Table with paths and labels, or a folder with a folder per class.")]
+CorruptOut = Annotated[Path, typer.Option("--out", help="Folder for labels.csv and truth.csv.")]
+Kind = Annotated[
+    config.NoiseKind,
+    typer.Option(
+        help="symmetric: any other class; asymmetric: the next class; pairs: two classes for each other; "
+        "confusion: as observed, see --from."
+    ),
+]
+Rate = Annotated[float, typer.Option(min=0, max=1, help="Share of the labels to make wrong.")]
+CorruptSeed = Annotated[int, typer.Option("--seed", min=0, help="Start of every random choice.")]
+Observed = Annotated[
+    Path | None,
+    typer.Option("--from", help="Which confusions to plant: a run, or a table with columns given, true and count."),
+]

@@ -1,0 +1,169 @@
+"""How good the verdicts of a run are, where the true labels are known.
+
+# N rows whose true label is known
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from labelclean.data.index import LABEL_NAMES, PATH_NAMES
+from labelclean.data.tables import as_strings, find_column
+from labelclean.errors import InputError
+from labelclean.records import BoolArray, FloatArray
+from labelclean.results.verdicts import CERTAIN_CLEAN, PURIFIED, REJECTED, UNREADABLE, read_metadata
+
+TRUTH_NAMES = ("true_label", "truth", "golden", *LABEL_NAMES)
+NUM_BINS = 15
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Figures in [0, 1]; None where a figure is not defined, as the precision when nothing was rejected.
+
+    Attributes:
+        num_rows: rows that have a label and a true label; all figures are about these.
+        num_without_truth: rows left out because no true label, or no label, is known.
+        num_unreadable: rows that could not be judged; they count as not rejected.
+        num_wrong: rows whose label is not the true one.
+        num_rejected: rows rejected.
+        precision, recall, f1: of `rejected` as the mark of a wrong label.
+        average_precision, auroc: of 1 - p_clean as a ranking of wrong labels.
+        certain_share, certain_purity: share of rows that are certain_clean, and of right labels among them.
+        purified_share, purified_purity: the same for purified.
+        correction_accuracy: share of the rejected wrong labels whose suggestion is the true label.
+        accuracy_before, accuracy_after: share of right labels as given, and with the suggestion on rejected rows.
+        calibration_error: expected calibration error of p_clean, 15 bins of equal width.
+        noise_rate_true, noise_rate_estimated: share of wrong labels here, and as the run estimated it.
+    """
+
+    num_rows: int
+    num_without_truth: int
+    num_unreadable: int
+    num_wrong: int
+    num_rejected: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    average_precision: float | None
+    auroc: float | None
+    certain_share: float
+    certain_purity: float | None
+    purified_share: float
+    purified_purity: float | None
+    correction_accuracy: float | None
+    accuracy_before: float
+    accuracy_after: float
+    calibration_error: float
+    noise_rate_true: float
+    noise_rate_estimated: float
+
+
+def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> Evaluation:
+    """Compare verdicts with true labels, matched by path.
+
+    A path that is there several times is matched in the order of its rows; one that the truth names once, every time.
+
+    Args:
+        verdicts: a verdict file's content.
+        truth: a table with paths and true labels, in a column `true_label`, `truth`, `golden` or a usual label name.
+        source: how messages name the truth.
+    Raises:
+        InputError: the truth lacks a column, or none of its paths is among the verdicts.
+    """
+    true_labels = _true_labels(verdicts["path"].to_pylist(), truth, source)
+    known = true_labels.notna().to_numpy() & verdicts["label"].is_valid().to_numpy()
+    if not known.any():
+        raise InputError(
+            f"{source}: none of its paths is in the verdict file", hint="Name images as in the index, same spelling."
+        )
+    frame = verdicts.select(["label", "verdict", "suggested_label", "p_clean"]).to_pandas()[known]
+    true = true_labels[known].to_numpy()
+    is_right = frame["label"].to_numpy() == true
+    is_corrected = frame["suggested_label"].to_numpy() == true
+    figures = _figures(frame["verdict"].to_numpy(), is_right, is_corrected)
+    return Evaluation(
+        num_without_truth=int((~known).sum()),
+        noise_rate_estimated=float(read_metadata(verdicts)["noise_rate"]),
+        **figures,
+        **_ranking(frame["p_clean"].to_numpy(dtype=np.float64), is_right),
+    )
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as a plain dict."""
+    return dataclasses.asdict(evaluation)
+
+
+def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Series[Any]:
+    """The true label of each row, missing where it is not known."""
+    path_name = find_column(truth, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
+    label_name = find_column(
+        truth, None, TRUTH_NAMES, what="true label", source=source, flag="the usual name true_label"
+    )
+    known = pd.DataFrame(
+        {"path": as_strings(truth[path_name]).to_pylist(), "true": as_strings(truth[label_name]).to_pylist()}
+    )
+    known = known.dropna()
+    known["nth"] = known.groupby("path").cumcount()
+    rows = pd.DataFrame({"path": paths})
+    rows["nth"] = rows.groupby("path").cumcount()
+    by_order = rows.merge(known, on=["path", "nth"], how="left")["true"]
+    single = known.drop_duplicates("path", keep=False).set_index("path")["true"]
+    return by_order.fillna(rows["path"].map(single))
+
+
+def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray) -> dict[str, Any]:
+    """What depends on verdicts and suggestions."""
+    rejected, certain, purified = (verdict == name for name in (REJECTED, CERTAIN_CLEAN, PURIFIED))
+    caught = int((rejected & ~is_right).sum())
+    num_wrong, num_rejected = int((~is_right).sum()), int(rejected.sum())
+    return {
+        "num_rows": len(is_right),
+        "num_unreadable": int((verdict == UNREADABLE).sum()),
+        "num_wrong": num_wrong,
+        "num_rejected": num_rejected,
+        "precision": _share(caught, num_rejected),
+        "recall": _share(caught, num_wrong),
+        "f1": _share(2 * caught, num_wrong + num_rejected),
+        "certain_share": float(certain.mean()),
+        "certain_purity": _mean(is_right[certain]),
+        "purified_share": float(purified.mean()),
+        "purified_purity": _mean(is_right[purified]),
+        "correction_accuracy": _mean(is_corrected[rejected & ~is_right]),
+        "accuracy_before": float(is_right.mean()),
+        "accuracy_after": float(np.where(rejected, is_corrected, is_right).mean()),
+        "noise_rate_true": float((~is_right).mean()),
+    }
+
+
+def _ranking(p_clean: FloatArray, is_right: BoolArray) -> dict[str, Any]:
+    """What depends on p_clean."""
+    both = 0 < is_right.sum() < len(is_right)
+    return {
+        "average_precision": float(average_precision_score(~is_right, -p_clean)) if both else None,
+        "auroc": float(roc_auc_score(~is_right, -p_clean)) if both else None,
+        "calibration_error": calibration_error(p_clean, is_right),
+    }
+
+
+def calibration_error(p_clean: FloatArray, is_right: BoolArray) -> float:
+    """Mean distance between probability and share of right labels, over bins of equal width weighted by their rows."""
+    bins = np.clip((p_clean * NUM_BINS).astype(int), 0, NUM_BINS - 1)
+    surplus = np.bincount(bins, weights=p_clean - is_right, minlength=NUM_BINS)
+    return float(np.abs(surplus).sum() / len(p_clean))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: BoolArray) -> float | None:
+    return float(values.mean()) if len(values) else None

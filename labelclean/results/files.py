@@ -1,0 +1,81 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labelclean.errors import ResourceError
+
+
+def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a temporary file beside `file`, bring it to disk, and put it in the place of `file`.
+
+    Whatever goes wrong, `file` stays as it was and nothing is left beside it.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=file.suffix, dir=file.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        _bring_to_disk(temporary)
+        temporary.replace(file)
+        _bring_to_disk(file.parent)
+    except OSError as error:
+        raise ResourceError(
+            f"{file}: cannot be written: {error.strerror or error}",
+            hint="Free some space or choose a folder that you may write to.",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    write_atomically(file, lambda temporary: _put(temporary, text))
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write JSON whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _put(file: Path, text: str) -> None:
+    with open(file, "w", encoding="utf-8", newline="") as out:
+        out.write(text)
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _bring_to_disk(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

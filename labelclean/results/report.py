@@ -1,0 +1,231 @@
+"""What a run found, gathered from its files alone. Printing it is someone else's task."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelclean.results.run_folder import RunFolder, read_history, read_run
+from labelclean.results.verdicts import REJECTED, UNREADABLE, VERDICTS, read_metadata, read_verdicts
+
+TOP = 10
+"""Lines in each of the lists of classes, confusions and rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassLine:
+    """A class: judged rows, those rejected, and the estimated share of wrong labels, the mean of 1 - p_clean."""
+
+    label: str
+    num_rows: int
+    num_rejected: int
+    estimated_wrong: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confusion:
+    """Rejected rows of one label for which the same other label is suggested."""
+
+    given: str
+    suggested: str
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorstRow:
+    """A row whose label is most probably wrong."""
+
+    row: int
+    path: str
+    label: str
+    suggested_label: str
+    p_clean: float
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultLine:
+    """Rows that could not be judged for the same kind of reason, and what is wrong with the first."""
+
+    kind: str
+    num_rows: int
+    example: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubles:
+    """Pictures that are there more than once: their rows, groups, and groups that carry several labels."""
+
+    num_rows: int
+    num_groups: int
+    num_conflicting: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What the run was made with and what it took; None where run.json does not say."""
+
+    backbone: str | None
+    effort: str | None
+    device: str | None
+    seconds: float | None
+    timings: dict[str, float]
+    forward_passes: int | None
+    backward_passes: int | None
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """The findings of a run.
+
+    Attributes:
+        folder: the run folder.
+        num_rows: rows of the index.
+        verdicts: rows by verdict.
+        noise_rate, noise_low, noise_high: estimated share of wrong labels and its 95 % interval.
+        classes: those with the highest estimated share of wrong labels, worst first.
+        confusions: the most frequent ones, most frequent first.
+        worst: judged rows by p_clean, lowest first.
+        guards: what fired in the last round, in words.
+        num_earlier_guards: how often guards fired in the rounds before.
+        faults: rows that could not be judged, by kind, most frequent first.
+        doubles: doubled pictures.
+        cost: backbone, time, memory.
+        files: the run's files.
+    """
+
+    folder: str
+    num_rows: int
+    verdicts: dict[str, int]
+    noise_rate: float
+    noise_low: float
+    noise_high: float
+    classes: tuple[ClassLine, ...]
+    confusions: tuple[Confusion, ...]
+    worst: tuple[WorstRow, ...]
+    guards: tuple[str, ...]
+    num_earlier_guards: int
+    faults: tuple[FaultLine, ...]
+    doubles: Doubles
+    cost: Cost
+    files: tuple[str, ...]
+
+
+def summarize(folder: RunFolder) -> Summary:
+    """Gather the findings of a finished run.
+
+    Raises:
+        RunFolderError: a file of the run is missing or damaged.
+    """
+    table = read_verdicts(folder.verdicts)
+    metadata = read_metadata(table)
+    counts = _counts(table["verdict"])
+    judged = table.filter(pc.not_equal(table["verdict"], UNREADABLE))
+    *earlier, last = read_history(folder)["guards"].to_pylist() or [[]]
+    files = (folder.verdicts, folder.history, folder.model, folder.config, folder.run)
+    return Summary(
+        folder=str(folder.path),
+        num_rows=table.num_rows,
+        verdicts={verdict: counts.get(verdict, 0) for verdict in VERDICTS},
+        noise_rate=float(metadata["noise_rate"]),
+        noise_low=float(metadata["noise_low"]),
+        noise_high=float(metadata["noise_high"]),
+        classes=_classes(judged),
+        confusions=_confusions(judged),
+        worst=_worst(judged),
+        guards=tuple(last),
+        num_earlier_guards=sum(len(guards) for guards in earlier),
+        faults=_faults(table),
+        doubles=_doubles(table),
+        cost=_cost(read_run(folder)),
+        files=tuple(str(file) for file in files if file.is_file()),
+    )
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """The summary as plain dicts, lists, strings and numbers."""
+    return dataclasses.asdict(summary)
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value occurs, most frequent first, equally frequent ones in alphabetical order."""
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _classes(judged: pa.Table) -> tuple[ClassLine, ...]:
+    columns = pa.table(
+        {
+            "label": judged["label"],
+            "rejected": pc.equal(judged["verdict"], REJECTED).cast(pa.int64()),
+            "p_clean": judged["p_clean"].cast(pa.float64()),
+        }
+    )
+    grouped = columns.group_by("label").aggregate([("p_clean", "count"), ("rejected", "sum"), ("p_clean", "mean")])
+    lines = [
+        ClassLine(
+            label=entry["label"],
+            num_rows=entry["p_clean_count"],
+            num_rejected=entry["rejected_sum"],
+            estimated_wrong=1 - entry["p_clean_mean"],
+        )
+        for entry in grouped.to_pylist()
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.estimated_wrong, line.label))[:TOP])
+
+
+def _confusions(judged: pa.Table) -> tuple[Confusion, ...]:
+    is_confusion = pc.and_(
+        pc.equal(judged["verdict"], REJECTED), pc.not_equal(judged["label"], judged["suggested_label"])
+    )
+    pairs = judged.filter(is_confusion).select(["label", "suggested_label"]).group_by(["label", "suggested_label"])
+    lines = [
+        Confusion(given=entry["label"], suggested=entry["suggested_label"], num_rows=entry["count_all"])
+        for entry in pairs.aggregate([([], "count_all")]).to_pylist()
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.num_rows, line.given, line.suggested))[:TOP])
+
+
+def _worst(judged: pa.Table) -> tuple[WorstRow, ...]:
+    lowest = np.argsort(judged["p_clean"].to_numpy(), kind="stable")[:TOP]
+    names = [field.name for field in dataclasses.fields(WorstRow)]
+    return tuple(WorstRow(**entry) for entry in judged.select(names).take(lowest).to_pylist())
+
+
+def _faults(table: pa.Table) -> tuple[FaultLine, ...]:
+    unreadable = table.filter(pc.equal(table["verdict"], UNREADABLE))
+    kinds = unreadable["reason"].cast(pa.string()).to_pylist()
+    return tuple(
+        FaultLine(kind=kind, num_rows=count, example=unreadable["error"][kinds.index(kind)].as_py())
+        for kind, count in _counts(unreadable["reason"]).items()
+    )
+
+
+def _doubles(table: pa.Table) -> Doubles:
+    rows = table.filter(pc.is_valid(table["duplicate_group"])).select(["duplicate_group", "label"])
+    labels = rows.group_by("duplicate_group").aggregate([("label", "count_distinct")])["label_count_distinct"]
+    return Doubles(
+        num_rows=rows.num_rows,
+        num_groups=len(labels),
+        num_conflicting=pc.sum(pc.greater(labels, 1)).as_py() or 0,
+    )
+
+
+def _cost(run: dict[str, Any]) -> Cost:
+    config, passes, timings = run.get("config", {}), run.get("image_passes", {}), run.get("timings", {})
+    return Cost(
+        backbone=config.get("backbone"),
+        effort=config.get("effort"),
+        device=run.get("device"),
+        seconds=sum(timings.values()) if timings else None,
+        timings=timings,
+        forward_passes=passes.get("forward"),
+        backward_passes=passes.get("backward"),
+        peak_memory_bytes=run.get("peak_memory_bytes"),
+    )

@@ -1,0 +1,257 @@
+"""Run folders: where a run's files lie, which folder a new run gets, and reading and writing the smaller files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tomli_w
+
+from labelclean.config import FitConfig, as_dict
+from labelclean.errors import ConfigError, LabelcleanError, ResourceError, RunFolderError
+from labelclean.records import RoundRecord
+from labelclean.results.files import write_atomically, write_text
+
+RUNS = Path("runs")
+"""Where runs go that are not told otherwise, below the working directory."""
+
+HISTORY_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "tuple[str, ...]": pa.list_(pa.string())}
+HISTORY = pa.schema([(item.name, HISTORY_TYPES[str(item.type)]) for item in dataclasses.fields(RoundRecord)])
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def verdicts(self) -> Path:
+        return self.path / "verdicts.parquet"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.parquet"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """A folder that is there until the run ends."""
+        return self.path / "checkpoint"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run has left anything here."""
+        return any(file.exists() for file in (self.run, self.verdicts, self.checkpoint))
+
+
+def choose(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> RunFolder:
+    """The folder for a run; it exists and can be written to when this returns.
+
+    Args:
+        out: the folder that the user wants; None: runs/<name>, or the next free of runs/<name>-2, -3, ...
+        name: what to call the run.
+        overwrite: take the folder although it holds a run. Its checkpoint goes; its files stay until new ones
+            replace them.
+        resume: take the folder of an unfinished run; where `out` is None, the newest one of that name.
+    Raises:
+        ConfigError: both overwrite and resume.
+        RunFolderError: the folder is in use, is no run folder, or there is nothing to resume.
+        ResourceError: it cannot be created or written to.
+    """
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other", hint="Give one of them.")
+    name = name.strip(". ") or "run"
+    if resume:
+        folder = _unfinished(RunFolder(out)) if out else _newest_unfinished(name)
+    elif out is None and not overwrite:
+        return _next_free(name)
+    else:
+        folder = RunFolder(out or RUNS / name)
+    _create(folder.path)
+    if not resume and any(folder.path.iterdir()):
+        _take_over(folder, overwrite=overwrite)
+    if not os.access(folder.path, os.W_OK | os.X_OK):
+        raise _not_writable(folder.path, "permission denied")
+    return folder
+
+
+def open_run(path: Path | None) -> RunFolder:
+    """A finished run: the one at `path`, or the newest below runs/ when it is None.
+
+    Raises:
+        RunFolderError: there is none, or it has not finished.
+    """
+    if path is None:
+        finished = [folder for folder in _runs(".*") if folder.verdicts.is_file()]
+        if not finished:
+            raise RunFolderError(f"{RUNS}/: no finished run", hint="Name the folder of a run, or run fit first.")
+        return max(finished, key=lambda folder: folder.verdicts.stat().st_mtime)
+    folder = RunFolder(path)
+    if folder.verdicts.is_file():
+        return folder
+    if folder.checkpoint.is_dir():
+        raise RunFolderError(
+            f"{path}: this run has not finished",
+            hint=f"Repeat its fit command with --resume --out {path} to carry on.",
+        )
+    cause = "no verdicts.parquet in it" if path.is_dir() else "not a folder" if path.exists() else "no such folder"
+    raise RunFolderError(f"{path}: {cause}", hint="Name the folder of a run that fit has written.")
+
+
+def unfinished_since(start: float, out: Path | None) -> RunFolder | None:
+    """The unfinished run worked on since the time stamp `start`: the one in `out`, or else the newest below runs/."""
+    candidates = [RunFolder(out)] if out else list(_runs(".*"))
+    alive = [folder for folder in candidates if folder.checkpoint.is_dir() and _last_worked_on(folder) >= start]
+    return max(alive, key=_last_worked_on, default=None)
+
+
+def write_history(folder: RunFolder, history: tuple[RoundRecord, ...]) -> None:
+    """Write history.parquet, a row per round.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    table = pa.Table.from_pylist([dataclasses.asdict(record) for record in history], schema=HISTORY)
+    write_atomically(folder.history, lambda temporary: pq.write_table(table, temporary))
+
+
+def read_history(folder: RunFolder) -> pa.Table:
+    """The table that `write_history` wrote.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    try:
+        return pq.ParquetFile(folder.history).read()
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(folder.history, error) from error
+
+
+def write_config(file: Path, config: FitConfig) -> None:
+    """Write the resolved configuration as TOML, which `--config` takes back.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    write_text(file, tomli_w.dumps(as_dict(config)))
+
+
+def read_run(folder: RunFolder) -> dict[str, Any]:
+    """The content of run.json.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(folder.run.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder.run, error) from error
+    if not isinstance(content, dict):
+        raise _damaged(folder.run, ValueError("not a JSON object"))
+    return content
+
+
+def _runs(name: str) -> Iterator[RunFolder]:
+    """Folders below runs/ whose name matches a regular expression, or does so before a number."""
+    if RUNS.is_dir():
+        for path in sorted(RUNS.iterdir()):
+            if path.is_dir() and re.fullmatch(rf"{name}(-\d+)?", path.name):
+                yield RunFolder(path)
+
+
+def _last_worked_on(folder: RunFolder) -> float:
+    """Time stamp of the newest file of the checkpoint."""
+    return max(path.stat().st_mtime for path in (folder.checkpoint, *folder.checkpoint.rglob("*")))
+
+
+def _newest_unfinished(name: str) -> RunFolder:
+    unfinished = [folder for folder in _runs(re.escape(name)) if folder.checkpoint.is_dir()]
+    if not unfinished:
+        raise RunFolderError(
+            f"{RUNS / name}: no unfinished run to resume", hint="Name its folder with --out, or leave out --resume."
+        )
+    return max(unfinished, key=_last_worked_on)
+
+
+def _unfinished(folder: RunFolder) -> RunFolder:
+    if not folder.checkpoint.is_dir():
+        cause = "this run has finished" if folder.verdicts.exists() else "no checkpoint in it"
+        raise RunFolderError(
+            f"{folder.path}: nothing to resume, {cause}", hint="Leave out --resume to start a new run."
+        )
+    return folder
+
+
+def _next_free(name: str) -> RunFolder:
+    """The first free name; creating the folder claims it, so that runs started together get one each."""
+    number, path = 1, RUNS / name
+    while not _create(path, claim=True):
+        number += 1
+        path = RUNS / f"{name}-{number}"
+    return RunFolder(path)
+
+
+def _create(path: Path, *, claim: bool = False) -> bool:
+    """Make a folder and its parents; False when it is to be claimed and exists already."""
+    try:
+        path.mkdir(parents=True, exist_ok=not claim)
+    except (FileExistsError, NotADirectoryError) as error:
+        if claim and path.exists():
+            return False
+        raise RunFolderError(
+            f"{path}: a file is in the way of this folder", hint="Move the file, or choose another folder with --out."
+        ) from error
+    except OSError as error:
+        raise _not_writable(path, error.strerror or str(error)) from error
+    return True
+
+
+def _take_over(folder: RunFolder, *, overwrite: bool) -> None:
+    """Make a folder that holds something ready for a new run."""
+    if not overwrite:
+        raise RunFolderError(
+            f"{folder.path}: this folder is in use",
+            hint="Give --overwrite to replace its run, --resume to carry on with it, or another --out.",
+        )
+    if not folder.is_run:
+        raise RunFolderError(
+            f"{folder.path}: not empty, and not the folder of a run; it is left alone",
+            hint="Choose another folder with --out.",
+        )
+    try:
+        if folder.checkpoint.exists():
+            shutil.rmtree(folder.checkpoint)
+    except OSError as error:
+        raise _not_writable(folder.checkpoint, error.strerror or str(error)) from error
+
+
+def _not_writable(path: Path, cause: str) -> LabelcleanError:
+    return ResourceError(
+        f"{path}: cannot be written to: {cause}", hint="Choose a folder that you may write to with --out."
+    )
+
+
+def _damaged(file: Path, error: Exception) -> LabelcleanError:
+    cause = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+    return RunFolderError(f"{file}: not readable: {cause}", hint="Name the folder of a finished run, or run fit again.")

@@ -1,0 +1,89 @@
+"""Where the networks run, the images they see, and the number format that is fastest there.
+
+# N rows, B batch, S image side
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from labelclean.errors import ConfigError
+from labelclean.records import ByteArray, IntArray
+from labelclean.train.backbone import BackboneSpec
+
+GPU_SHARE = 0.4
+"""Share of the free GPU memory that the images may take; beyond it they stay on the host."""
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(
+            f"device {name} is not to be had: {str(error).splitlines()[0]}", hint="Use --device auto or cpu."
+        ) from error
+    return device
+
+
+class ImageStore:
+    """The decoded images, in batches on the device."""
+
+    def __init__(self, pixels: ByteArray, rows: IntArray, device: torch.device) -> None:
+        """
+        Args:
+            pixels: all images, (M, S, S, 3), a memory map as a rule.
+            rows: positions in `pixels` of the rows that are judged, (N,).
+        """
+        self.device, self.rows = device, rows
+        self.size = pixels.shape[1]
+        num_bytes = len(rows) * self.size * self.size * 3
+        self.resident: torch.Tensor | None = None
+        if device.type == "cuda" and num_bytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self.resident = torch.from_numpy(np.ascontiguousarray(pixels[rows])).to(device)
+        self.pixels = pixels
+
+    def batch(self, rows: IntArray) -> torch.Tensor:
+        """(B,) -> (B, 3, S, S) float32 with values in [0, 255]."""
+        if self.resident is not None:
+            bytes_ = self.resident[torch.from_numpy(rows).to(self.device)]
+        else:
+            host = torch.from_numpy(self.pixels[self.rows[rows]])
+            bytes_ = host.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else host
+            bytes_ = bytes_.to(self.device)
+        return bytes_.permute(0, 3, 1, 2).float()
+
+
+def choose_precision(wanted: str, spec: BackboneSpec, device: torch.device, batch_size: int) -> bool:
+    """Whether to train in bfloat16. auto: time one training step each way and take the faster."""
+    if wanted != "auto":
+        return wanted == "bf16"
+    if device.type == "mps" or (device.type == "cuda" and not torch.cuda.is_bf16_supported()):
+        return False
+    network = spec.build(0).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.zeros(batch_size, 3, spec.image_size, spec.image_size, device=device)
+    return _seconds(network, images, bf16=True) < 0.9 * _seconds(network, images, bf16=False)
+
+
+def _seconds(network: torch.nn.Module, images: torch.Tensor, *, bf16: bool) -> float:
+    """Fastest of two training steps after a first one that warms up."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            _, logits = network(images)
+        logits.sum().backward()
+        if images.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

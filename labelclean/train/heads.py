@@ -1,0 +1,120 @@
+"""Linear heads on fixed features, and the learner of the frozen stage: one head per fold.
+
+# N rows, K classes, D features
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from labelclean.records import FloatArray, IntArray
+from labelclean.tssd.semisup import Lesson
+from labelclean.train.neighbors import nearest, unit_norm
+from labelclean.train.scan import FeatureSpace, Scan
+
+HEAD_RIDGE = 2e-3
+"""Penalty on the squared coefficients of standardised features."""
+
+MAX_ITERATIONS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """Attributes:
+    weight: (D, K).
+    bias: (K,).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def probs(self, features: torch.Tensor) -> FloatArray:
+        """(N, D) -> (N, K)."""
+        probs: FloatArray = (features @ self.weight + self.bias).softmax(dim=1).cpu().numpy()
+        return probs
+
+
+def fit_head(
+    features: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, *, start: LinearHead | None = None
+) -> LinearHead:
+    """Multinomial regression with a ridge on soft targets, by L-BFGS.
+
+    Args:
+        features: standardised, (N, D).
+        targets: (N, K), rows sum to one.
+        weights: (N,).
+        start: an earlier head to begin from.
+    """
+    num_features, num_classes = features.shape[1], targets.shape[1]
+    weight = start.weight.clone() if start else torch.zeros(num_features, num_classes, device=features.device)
+    bias = start.bias.clone() if start else torch.zeros(num_classes, device=features.device)
+    weight.requires_grad_()
+    bias.requires_grad_()
+    share = weights / weights.sum()
+    solver = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        log_probs = (features @ weight + bias).log_softmax(dim=1)
+        loss: torch.Tensor = -(share @ (targets * log_probs).sum(dim=1)) + HEAD_RIDGE * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    solver.step(closure)  # type: ignore[no-untyped-call]
+    return LinearHead(weight.detach(), bias.detach())
+
+
+class FrozenLearner:
+    """Learns on features that are computed once; every row is predicted by a head that never saw it."""
+
+    forward_passes = 0
+    backward_passes = 0
+
+    def __init__(self, features: FloatArray, fold: IntArray, *, num_neighbors: int, device: torch.device) -> None:
+        """
+        Args:
+            features: of the frozen backbone, averaged over the image and its mirror, (N, D).
+            fold: each row's fold, (N,).
+        """
+        space = unit_norm(features)
+        everyone = np.ones(len(features), dtype=bool)
+        self.space = FeatureSpace(features=space, judged=everyone)
+        self.neighbors = nearest(space, np.arange(len(space)), num_neighbors)
+        self.mean, self.std = features.mean(axis=0), features.std(axis=0) + 1e-6
+        self.inputs = torch.from_numpy(((features - self.mean) / self.std).astype(np.float32)).to(device)
+        self.fold = fold
+        self.heads: list[LinearHead | None] = [None] * (int(fold.max()) + 1)
+        self.train_loss = float("nan")
+
+    def train(self, lessons: Sequence[Lesson]) -> None:
+        """Fit the head of each fold on the other folds' rows."""
+        (lesson,) = lessons
+        targets = torch.from_numpy(lesson.targets).to(self.inputs.device)
+        weights = torch.from_numpy(lesson.weights).to(self.inputs.device)
+        for part, start in enumerate(self.heads):
+            others = torch.from_numpy(np.flatnonzero(self.fold != part)).to(self.inputs.device)
+            self.heads[part] = fit_head(self.inputs[others], targets[others], weights[others], start=start)
+
+    def scan(self) -> list[Scan]:
+        """Predictions by the heads that never saw the row."""
+        num_classes = next(len(head.bias) for head in self.heads if head)
+        probs = np.empty((len(self.fold), num_classes), dtype=np.float32)
+        for part, head in enumerate(self.heads):
+            rows = np.flatnonzero(self.fold == part)
+            if head and len(rows):
+                probs[rows] = head.probs(self.inputs[torch.from_numpy(rows).to(self.inputs.device)])
+        rows, similarities = self.neighbors
+        return [Scan(probs=probs, neighbor_rows=rows, similarities=similarities, spaces=(self.space,))]
+
+    def head_for(self, rows: IntArray, lesson: Lesson, targets: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """A head on raw features, fitted on `rows` with the given targets: weight (K, D) and bias (K,)."""
+        chosen = torch.from_numpy(rows).to(self.inputs.device)
+        goal = torch.from_numpy(targets[rows]).to(self.inputs.device)
+        weights = torch.from_numpy(lesson.weights[rows]).to(self.inputs.device)
+        head = fit_head(self.inputs[chosen], goal, weights)
+        weight = head.weight.cpu().numpy() / self.std[:, None]
+        return weight.T, head.bias.cpu().numpy() - self.mean @ weight

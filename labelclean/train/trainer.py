@@ -1,0 +1,254 @@
+"""Fine-tuned networks: their training rounds, their moving averages, and their scans.
+
+Three ways to judge a row differ in who is taught which labels, and in which network scans which rows:
+
+    self      one network, taught all labels, scans all rows
+    peer      two networks, taught all labels by the division that the other one's scan leads to
+    crossfit  two networks, each taught the labels of its own half and scanning the other half
+
+# N rows, K classes, D features, B batch
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from labelclean.data.augment import augment
+from labelclean.records import BoolArray, FloatArray, IntArray
+from labelclean.train.backbone import Backbone, BackboneSpec
+from labelclean.train.device import ImageStore
+from labelclean.train.neighbors import nearest, unit_norm
+from labelclean.train.scan import FeatureSpace, Scan
+from labelclean.tssd.semisup import Lesson, labelled_loss, mix, prior_penalty, ramp, unlabelled_loss
+
+SCAN_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How the networks are trained, over all rounds together.
+
+    Attributes:
+        num_steps: optimiser steps of each network in each round.
+        learning_rate: at its peak.
+        warmup_steps: over which the learning rate rises at the start.
+    """
+
+    num_rounds: int
+    num_steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    ema_decay: float
+    mixup: float
+    lambda_u: float
+    lambda_r: float
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: up in a line over the first twentieth, then down along a cosine."""
+        total = self.num_rounds * self.num_steps
+        warm = max(1, total // 20)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+@dataclass(slots=True)
+class Network:
+    """A network in training.
+
+    Attributes:
+        teaches: rows whose label it may see, (N,).
+        judges: rows that it scans for their verdict, (N,).
+    """
+
+    model: Backbone
+    average: Backbone
+    optimizer: torch.optim.Optimizer
+    teaches: BoolArray
+    judges: BoolArray
+    step: int = 0
+
+
+class TunedLearner:
+    """One network, or two, fine-tuned round by round."""
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        images: ImageStore,
+        schedule: Schedule,
+        *,
+        judge: str,
+        half: IntArray,
+        num_neighbors: int,
+        bf16: bool,
+        seed: int,
+        advance: Callable[[int], None],
+    ) -> None:
+        """
+        Args:
+            judge: self, peer or crossfit.
+            half: each row's half, 0 or 1, for crossfit, (N,).
+            advance: told of the image passes as they happen.
+        """
+        self.images, self.schedule, self.judge = images, schedule, judge
+        self.num_neighbors, self.bf16, self.seed, self.advance = num_neighbors, bf16, seed, advance
+        self.round = 0
+        self.forward_passes = self.backward_passes = 0
+        self.train_loss = float("nan")
+        everyone = np.ones(len(half), dtype=bool)
+        members = {
+            "self": [(everyone, everyone)],
+            "peer": [(everyone, everyone)] * 2,
+            "crossfit": [(half == 0, half == 1), (half == 1, half == 0)],
+        }[judge]
+        self.networks = [self._new_network(spec, place, *rows) for place, rows in enumerate(members)]
+
+    def _new_network(self, spec: BackboneSpec, place: int, teaches: BoolArray, judges: BoolArray) -> Network:
+        model = spec.build(self.seed + place)
+        model.to(device=self.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            self.schedule.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=self.schedule.weight_decay,
+        )
+        return Network(model, copy.deepcopy(model).eval().requires_grad_(False), optimizer, teaches, judges)
+
+    def set_heads(self, head_for: Callable[[BoolArray], tuple[FloatArray, FloatArray]]) -> None:
+        """Start every head from one fitted on fixed features; head_for takes the rows whose labels it may see."""
+        for network in self.networks:
+            weight, bias = head_for(network.teaches)
+            for model in (network.model, network.average):
+                with torch.no_grad():
+                    model.head.weight.copy_(torch.from_numpy(weight))
+                    model.head.bias.copy_(torch.from_numpy(bias))
+
+    def train(self, lessons: Sequence[Lesson]) -> None:
+        """One round of every network. With two lessons each network learns from the other's division."""
+        losses = []
+        for place, network in enumerate(self.networks):
+            lesson = lessons[-1 - place] if len(lessons) > 1 else lessons[0]
+            losses.append(self._train_network(network, lesson, seed=self._seed(place)))
+        self.train_loss = float(np.mean(losses))
+        self.round += 1
+
+    def _seed(self, place: int) -> int:
+        return int(np.random.SeedSequence((self.seed, self.round, place)).generate_state(1)[0])
+
+    def _train_network(self, network: Network, lesson: Lesson, *, seed: int) -> float:
+        """Mean loss per row over the round."""
+        device = self.images.device
+        rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        believed = lesson.labelled & network.teaches
+        # a network never sees the label of a row that it is to judge, in no form: it is taught its blind guess
+        targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
+        weights = np.where(network.teaches, lesson.weights, lesson.guesses.max(axis=1))
+        prior = torch.from_numpy(targets.mean(axis=0)).to(device)
+        total = 0.0
+        network.model.train()
+        rows_seen = 0
+        for rows in _batches(len(targets), self.schedule.batch_size, self.schedule.num_steps, rng):
+            for group in network.optimizer.param_groups:
+                group["lr"] = self.schedule.rate(network.step)
+            x = augment(self.images.batch(rows), generator)
+            t, w, is_labelled = (
+                torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed)
+            )
+            share = 1.0
+            if self.schedule.mixup:
+                share = float(rng.beta(self.schedule.mixup, self.schedule.mixup))
+                share = max(share, 1 - share)
+                order = torch.from_numpy(rng.permutation(len(rows))).to(device)
+                x, t, w = mix(x, order, share), mix(t, order, share), mix(w, order, share)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                _, logits = network.model(x)
+            loss = self._loss(logits, t.float(), w.float(), is_labelled, prior, network.step)
+            network.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.model.parameters(), 5.0)
+            network.optimizer.step()
+            network.step += 1
+            update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
+            total += float(loss.detach()) * len(rows)
+            rows_seen += len(rows)
+            self.advance(len(rows))
+        self.forward_passes += rows_seen
+        self.backward_passes += rows_seen
+        return total / rows_seen
+
+    def _loss(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        is_labelled: torch.Tensor,
+        prior: torch.Tensor,
+        step: int,
+    ) -> torch.Tensor:
+        """L_C + lambda_u * L_U + lambda_r * L_reg, per row of the batch."""
+        other = ~is_labelled
+        lambda_u = self.schedule.lambda_u * ramp(step / (self.schedule.num_rounds * self.schedule.num_steps))
+        loss = labelled_loss(logits[is_labelled], targets[is_labelled], weights[is_labelled])
+        loss = loss + lambda_u * unlabelled_loss(logits[other], targets[other], weights[other])
+        return loss / len(logits) + self.schedule.lambda_r * prior_penalty(logits, prior)
+
+    def scan(self) -> list[Scan]:
+        """One evaluation pass of every network by its moving average; one scan for self and crossfit, two for peer."""
+        passes = [self._pass(network) for network in self.networks]
+        if self.judge == "crossfit":
+            return [self._merge(passes)]
+        return [self._merge([single]) for single in passes]
+
+    def _pass(self, network: Network) -> tuple[FloatArray, FeatureSpace]:
+        """Probabilities (N, K) and features of the image and its mirror, averaged."""
+        network.average.eval()
+        probs, features = [], []
+        with torch.inference_mode(), torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
+            for rows in np.array_split(np.arange(len(network.judges)), -(-len(network.judges) // SCAN_BATCH)):
+                x = self.images.batch(rows)
+                found = [network.average(view) for view in (x, x.flip(3))]
+                features.append(((found[0][0] + found[1][0]) / 2).cpu().numpy())
+                probs.append(((found[0][1].softmax(1) + found[1][1].softmax(1)) / 2).float().cpu().numpy())
+                self.advance(2 * len(rows))
+        self.forward_passes += 2 * len(network.judges)
+        return np.concatenate(probs), FeatureSpace(unit_norm(np.concatenate(features)), network.judges)
+
+    def _merge(self, passes: list[tuple[FloatArray, FeatureSpace]]) -> Scan:
+        """Each row as the network that judges it sees it."""
+        num_rows, num_classes = passes[0][0].shape
+        k = min(self.num_neighbors, num_rows - 1)
+        probs = np.empty((num_rows, num_classes), dtype=np.float32)
+        neighbor_rows, similarities = np.empty((num_rows, k), dtype=np.int64), np.empty((num_rows, k), np.float32)
+        for found, space in passes:
+            probs[space.judged] = found[space.judged]
+            queries = np.flatnonzero(space.judged)
+            neighbor_rows[queries], similarities[queries] = nearest(space.features, queries, k)
+        return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes))
+
+
+def _batches(num_rows: int, batch_size: int, num_steps: int, rng: np.random.Generator) -> Sequence[IntArray]:
+    """So many batches, going through a new permutation whenever the rows are used up."""
+    batch_size = min(batch_size, num_rows)
+    wanted = batch_size * num_steps
+    order = np.concatenate([rng.permutation(num_rows) for _ in range(-(-wanted // num_rows))])[:wanted]
+    return np.split(order, num_steps)
+
+
+@torch.no_grad()
+def update_average(average: Backbone, model: Backbone, *, decay: float, step: int) -> None:
+    """Move the average towards the model; early on faster, so that the random start is soon forgotten."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)

@@ -1,0 +1,70 @@
+"""Parallel division: certain where both streams agree about a label, uncertain where they do not.
+
+# N rows, K classes
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelclean.records import Bin, Division, FloatArray, IntArray
+
+KEPT_SHARE = 0.1
+"""Share of a class's rows, its most trusted ones, that stay positive when the division leaves it none."""
+
+
+def divide(p_loss: FloatArray, p_feature: FloatArray, labels: IntArray, *, trust: float, distrust: float) -> Division:
+    """Bin rows by whether both streams agree about the label.
+
+    A class that would lose all its positives keeps its most trusted rows: without them nothing could teach it again.
+
+    Args:
+        p_loss: P(label right) from the loss stream, (N,) in [0, 1].
+        p_feature: the same from the feature stream, (N,).
+        labels: given labels, (N,).
+        trust: both strictly above: certain positive.
+        distrust: both strictly below: certain negative.
+    Raises:
+        ValueError: the shapes differ, or distrust > trust.
+    Source: TSSD (arXiv 2404.10499), Parallel Sample Division; the guard is ours.
+    """
+    if p_loss.shape != p_feature.shape or p_loss.shape != labels.shape:
+        raise ValueError(f"shapes {p_loss.shape}, {p_feature.shape} and {labels.shape} differ")
+    if distrust > trust:
+        raise ValueError(f"distrust {distrust} lies above trust {trust}")
+    bins = np.full(len(labels), int(Bin.UNCERTAIN), dtype=np.int8)
+    bins[(p_loss > trust) & (p_feature > trust)] = Bin.CERTAIN_POSITIVE
+    bins[(p_loss < distrust) & (p_feature < distrust)] = Bin.CERTAIN_NEGATIVE
+
+    guards = []
+    rows_of = np.bincount(labels)
+    positives_of = np.bincount(labels[bins == Bin.CERTAIN_POSITIVE], minlength=len(rows_of))
+    lost = np.flatnonzero((rows_of > 0) & (positives_of == 0))
+    for label in lost:
+        rows = np.flatnonzero(labels == label)
+        num_kept = max(1, round(KEPT_SHARE * len(rows)))
+        kept = rows[np.argsort(-(p_loss[rows] * p_feature[rows]), kind="stable")[:num_kept]]
+        bins[kept] = Bin.CERTAIN_POSITIVE
+    if len(lost):
+        guards.append(f"{len(lost)} classes had no certain positives and kept their most trusted rows")
+    return Division(bins=bins, guards=(*guards, *failure_signs(bins, labels)))
+
+
+def failure_signs(bins: IntArray, labels: IntArray) -> tuple[str, ...]:
+    """The method's three ways to fail, in words, where the division shows them."""
+    share = np.bincount(bins, minlength=3) / len(bins)
+    signs = []
+    if share[Bin.UNCERTAIN] > 0.6:
+        signs.append(f"{share[Bin.UNCERTAIN]:.0%} of the rows are uncertain: the thresholds may be too strict")
+    if share[Bin.CERTAIN_NEGATIVE] > max(share[Bin.CERTAIN_POSITIVE], 0.2):
+        signs.append("more rows are certainly wrong than certainly right: the division is out of balance")
+    positives = np.bincount(labels[bins == Bin.CERTAIN_POSITIVE], minlength=int(labels.max()) + 1)
+    if _evenness(positives) < 0.8 * _evenness(np.bincount(labels, minlength=int(labels.max()) + 1)):
+        signs.append("the certain rows cover few classes: the certain set lacks diversity")
+    return tuple(signs)
+
+
+def _evenness(counts: IntArray) -> float:
+    """Entropy of the class shares in nats; 0 for no rows."""
+    shares = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(shares * np.log(shares)).sum())

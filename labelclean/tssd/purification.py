@@ -1,0 +1,208 @@
+"""Meta purification: a classifier that answers 'is label c right for image i?' and mines right rows out of uncertain ones.
+
+Its evidence can be computed for any label, so that one trusted row yields a right pair and several wrong ones. It is
+cross-fitted: no row is judged by a classifier that saw it.
+
+# N rows, K classes, V views, E columns of evidence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
+from labelclean.tssd.channel import class_noise
+from labelclean.tssd.streams import Consensus
+
+RIDGE_STRENGTH = 0.1
+"""Inverse penalty of the logistic regression."""
+
+GOLDEN_WEIGHT = 3.0
+"""What a pair from a golden row counts against one from the certain set."""
+
+MIN_PAIRS = 5
+"""Right pairs and wrong pairs that a classifier needs; with fewer the consensus judges."""
+
+MIN_GOLDEN = 50
+"""Golden rows that isotonic calibration needs."""
+
+Pair = tuple[IntArray, IntArray]
+"""Rows and a label for each, (P,) both."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Purified:
+    """Attributes:
+    p_meta: P(label right) by the meta-classifier and the consensus together, (N,).
+    accepted: uncertain rows with p_meta > 0.5, (N,).
+    guards: words for each guard that fired.
+    """
+
+    p_meta: FloatArray
+    accepted: BoolArray
+    guards: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """Everything that is known about every label of every row.
+
+    Attributes:
+        tables: class scores, (N, K) each: for every view log-probabilities, log votes, affinities.
+        clean_odds: log-odds that label c would be right if it had been given, by the channel, (N, K).
+        hits: share of rounds in which the model predicted class c, (N, K).
+        certainty: negative entropies of each view's predictions and votes, (N, 2V).
+    """
+
+    tables: tuple[FloatArray, ...]
+    clean_odds: FloatArray
+    hits: FloatArray
+    certainty: FloatArray
+
+    def of(self, pair: Pair) -> FloatArray:
+        """Evidence for the pairs: own score, margin and rank in each table, and the rest, (P, E)."""
+        rows, labels = pair
+        columns = [self.certainty[rows]]
+        for table in self.tables:
+            scores = table[rows]
+            own = of_label(scores, labels)
+            rank = (scores > own[:, None]).sum(axis=1)
+            scores[np.arange(len(labels)), labels] = -np.inf
+            columns.append(np.stack([own, own - scores.max(axis=1), rank], axis=1))
+        columns.append(np.stack([self.clean_odds[rows, labels], self.hits[rows, labels]], axis=1))
+        return np.concatenate(columns, axis=1)
+
+
+def gather_evidence(views: Sequence[View], consensus: Consensus, hits: FloatArray) -> Evidence:
+    """Collect the evidence of all views.
+
+    Args:
+        hits: share of rounds in which the model predicted class c, (N, K).
+    """
+    tables, certainty = [], []
+    for view in views:
+        tables += [np.log(view.probs + EPSILON), np.log(view.votes + EPSILON), view.affinity]
+        certainty += [(table * np.log(table + EPSILON)).sum(axis=1) for table in (view.probs, view.votes)]
+    clean = consensus.channel.clean_posterior(consensus.prior)
+    return Evidence(
+        tables=tuple(tables), clean_odds=log_odds(clean), hits=hits, certainty=np.stack(certainty, axis=1)
+    )
+
+
+def purify(
+    evidence: Evidence,
+    consensus: Consensus,
+    division: Division,
+    labels: IntArray,
+    *,
+    golden: IntArray,
+    fold: IntArray,
+    rng: np.random.Generator,
+) -> Purified:
+    """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
+
+    Balanced pairs teach a likelihood ratio; the prior odds of a wrong label come from the channel, per given label:
+    odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior by the mean of log-odds.
+
+    Args:
+        golden: true labels where known, UNKNOWN elsewhere, (N,).
+        fold: each row's fold, (N,).
+        rng: draws the wrong labels.
+    """
+    right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng)
+    right_evidence, wrong_evidence = evidence.of(right), evidence.of(wrong)
+    own = evidence.of((np.arange(len(labels)), labels))
+    posterior = consensus.channel.posterior(consensus.prior, labels)
+    noise = class_noise(posterior, labels)[labels]
+    is_golden = golden != UNKNOWN
+    p_meta = consensus.p_clean.copy()
+    starved = 0
+    for part in range(int(fold.max()) + 1):
+        judged = fold == part
+        use_right, use_wrong = fold[right[0]] != part, fold[wrong[0]] != part
+        if min(use_right.sum(), use_wrong.sum()) < MIN_PAIRS:
+            starved += 1
+            continue
+        weights = [np.where(is_golden[rows[use]], GOLDEN_WEIGHT, 1.0) for rows, use in
+                   ((right[0], use_right), (wrong[0], use_wrong))]
+        ratio = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
+        by_meta = ratio + np.log((1 - noise[judged]) / noise[judged])
+        p_meta[judged] = sigmoid((by_meta + log_odds(consensus.p_clean[judged])) / 2)
+    guards = ("too few certain rows to train the meta-classifier: the channel judged alone",) if starved else ()
+    return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), guards=guards)
+
+
+def training_pairs(
+    consensus: Consensus, division: Division, labels: IntArray, *, golden: IntArray, rng: np.random.Generator
+) -> tuple[Pair, Pair]:
+    """Right and wrong pairs from the certain set and the golden rows.
+
+    Certain positives give a right pair, and a wrong one with a label that the channel confuses with theirs; certain
+    negatives give a wrong pair. A golden row gives its true label as right; its given label, if that is another, and
+    the likeliest of the other labels as wrong.
+    """
+    trusted = np.flatnonzero(golden != UNKNOWN)
+    positive = np.flatnonzero(division.positive & (golden == UNKNOWN))
+    negative = np.flatnonzero(division.negative & (golden == UNKNOWN))
+    confused = draw_wrong(consensus.channel.transition, labels[positive], rng)
+    contradicted = trusted[golden[trusted] != labels[trusted]]
+    others = consensus.prior[trusted].copy()
+    others[np.arange(len(trusted)), golden[trusted]] = -1
+    right = (np.concatenate([positive, trusted]), np.concatenate([labels[positive], golden[trusted]]))
+    wrong = (
+        np.concatenate([positive, negative, contradicted, trusted]),
+        np.concatenate([confused, labels[negative], labels[contradicted], others.argmax(axis=1)]),
+    )
+    return right, wrong
+
+
+def draw_wrong(transition: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """A wrong label for each row, drawn from what the channel makes of its label, (N,)."""
+    confusions = transition + 1e-4
+    np.fill_diagonal(confusions, 0)
+    steps = np.cumsum(confusions / confusions.sum(axis=1, keepdims=True), axis=1)
+    drawn = (steps[labels] < rng.random(len(labels))[:, None]).sum(axis=1)
+    last_other = np.where(labels == len(transition) - 1, len(transition) - 2, len(transition) - 1)
+    return np.asarray(np.where(drawn >= len(transition), last_other, drawn))
+
+
+def _likelihood_ratio(
+    right: FloatArray, wrong: FloatArray, weights: list[FloatArray], judged: FloatArray
+) -> FloatArray:
+    """Log-likelihood ratio of right against wrong for the judged rows, by balanced logistic regression."""
+    pairs = np.concatenate([right, wrong])
+    mean, std = pairs.mean(axis=0), pairs.std(axis=0) + EPSILON
+    balanced = np.concatenate([w / w.sum() for w in weights]) * len(pairs) / 2
+    is_right = np.arange(len(pairs)) < len(right)
+    model = LogisticRegression(C=RIDGE_STRENGTH, max_iter=1000)
+    model.fit((pairs - mean) / std, is_right, sample_weight=balanced)
+    ratio: FloatArray = model.decision_function((judged - mean) / std)
+    return ratio
+
+
+def calibrate(p_clean: FloatArray, labels: IntArray, golden: IntArray) -> FloatArray:
+    """Isotonic calibration of p_clean on the golden rows, where there are enough of both kinds; unchanged otherwise."""
+    known = golden != UNKNOWN
+    right = golden[known] == labels[known]
+    if known.sum() < MIN_GOLDEN or min(right.sum(), (~right).sum()) < MIN_PAIRS:
+        return p_clean
+    isotonic = IsotonicRegression(y_min=EPSILON, y_max=1 - EPSILON, out_of_bounds="clip").fit(p_clean[known], right)
+    stepped = isotonic.predict(p_clean)
+    # a little of the raw value keeps the order inside the isotonic steps
+    return np.asarray(0.98 * stepped + 0.02 * p_clean)
+
+
+def log_odds(p: FloatArray, *, limit: float = 1e-5) -> FloatArray:
+    """ln(p / (1 - p)), with p kept away from 0 and 1 by `limit`."""
+    p = np.clip(p, limit, 1 - limit)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """The inverse of log_odds."""
+    return np.asarray(1 / (1 + np.exp(-x)))

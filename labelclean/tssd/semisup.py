@@ -1,0 +1,119 @@
+"""The semi-supervised round: what the networks are taught, and the three parts of its loss.
+
+L = L_C + lambda_u * L_U + lambda_r * L_reg
+
+# N rows, K classes, B batch
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from labelclean.records import EPSILON, UNKNOWN, BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """What a training round teaches.
+
+    Attributes:
+        labelled: rows whose label is believed, (N,).
+        targets: for labelled rows their label, refined by the prediction; otherwise the guess, (N, K) float32.
+        guesses: the prediction, blind to the row's own label, sharpened, (N, K) float32.
+        weights: how much a row counts, in [0, 1], (N,) float32.
+    """
+
+    labelled: BoolArray
+    targets: FloatArray
+    guesses: FloatArray
+    weights: FloatArray
+
+
+def first_lesson(labels: IntArray, *, num_classes: int) -> Lesson:
+    """Every label is believed, as before anything is known."""
+    targets = np.eye(num_classes, dtype=np.float32)[labels]
+    ones = np.ones(len(labels), dtype=np.float32)
+    return Lesson(labelled=ones > 0, targets=targets, guesses=targets, weights=ones)
+
+
+def make_lesson(
+    prior: FloatArray,
+    p_clean: FloatArray,
+    labels: IntArray,
+    labelled: BoolArray,
+    *,
+    golden: IntArray,
+    temperature: float,
+    min_weight: float = 0.1,
+) -> Lesson:
+    """Targets for the next round.
+
+    A believed label keeps the share p_clean of its target and leaves the rest to the guess among the other classes
+    (co-refinement); a disbelieved row is taught its guess. Golden rows are taught their true label.
+
+    Args:
+        prior: P(true class | image), blind to the given label, (N, K).
+        p_clean: P(label right), (N,).
+        labelled: rows whose label is believed, (N,).
+        golden: true labels where known, UNKNOWN elsewhere, (N,).
+        temperature: of the sharpening.
+        min_weight: the least that any row counts.
+    """
+    guesses = sharpen(prior, temperature=temperature)
+    rows = np.arange(len(labels))
+    others = guesses.copy()
+    others[rows, labels] = EPSILON
+    others /= others.sum(axis=1, keepdims=True)
+    targets = (1 - p_clean)[:, None] * others
+    targets[rows, labels] += p_clean
+    known = golden != UNKNOWN
+    targets[known] = np.eye(prior.shape[1])[golden[known]]
+    weights = np.maximum(targets.max(axis=1), min_weight)
+    return Lesson(
+        labelled=labelled | known,
+        targets=targets.astype(np.float32),
+        guesses=guesses.astype(np.float32),
+        weights=weights.astype(np.float32),
+    )
+
+
+def sharpen(probs: FloatArray, *, temperature: float) -> FloatArray:
+    """probs ** (1 / temperature), normalised, (N, K). Source: MixMatch (NeurIPS 2019)."""
+    powered = np.power(np.maximum(probs, 1e-12), 1 / temperature)
+    return np.asarray(powered / powered.sum(axis=1, keepdims=True))
+
+
+def correct_prior(probs: FloatArray, prior: FloatArray) -> FloatArray:
+    """Probabilities whose mean is pulled to the class prior: p(c) * prior(c) / mean p(c), normalised, (N, K)."""
+    corrected = probs * (prior / np.maximum(probs.mean(axis=0), EPSILON))
+    return np.asarray(corrected / corrected.sum(axis=1, keepdims=True))
+
+
+def mix(values: torch.Tensor, order: torch.Tensor, share: float) -> torch.Tensor:
+    """share * values + (1 - share) * values[order], for images or targets. Source: MixUp (ICLR 2018)."""
+    return share * values + (1 - share) * values[order]
+
+
+def labelled_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """L_C: weighted cross-entropy against soft targets in nats, summed; (B, K), (B, K), (B,) -> ()."""
+    return -(weights * (targets * F.log_softmax(logits, dim=1)).sum(dim=1)).sum()
+
+
+def unlabelled_loss(logits: torch.Tensor, guesses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """L_U: weighted squared distance of the prediction to the guess, in [0, 2] per row, summed; shapes as L_C."""
+    return (weights * (F.softmax(logits, dim=1) - guesses).square().sum(dim=1)).sum()
+
+
+def prior_penalty(logits: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+    """L_reg: KL divergence in nats of the batch's mean prediction from the class prior; (B, K), (K,) -> ()."""
+    mean = F.softmax(logits, dim=1).mean(dim=0)
+    return (prior * (prior.clamp_min(EPSILON).log() - mean.clamp_min(EPSILON).log())).sum()
+
+
+def ramp(progress: float) -> float:
+    """Weight of L_U over training: linear over the first half, 1 from there; progress in [0, 1]."""
+    return min(1.0, 2 * progress)

@@ -1,0 +1,138 @@
+"""The two streams: what the network's predictions, and what the neighbourhood in feature space, say about a label.
+
+# N rows, K classes, D features, k neighbours, V views
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelclean.records import EPSILON, FloatArray, IntArray, Streams, View, of_label
+from labelclean.tssd.channel import NoiseChannel, fit_channel
+from labelclean.tssd.mixture import clean_posterior
+
+AFFINITY_SCALE = 10.0
+"""Brings cosines to the size of log-probabilities; the channel's fitted weights do the rest."""
+
+VOTE_FLOOR = 1e-2
+"""Added to every class's votes: no neighbour's vote is proof."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Consensus:
+    """Both streams together, through one channel.
+
+    Attributes:
+        channel: fitted on the scores of all views.
+        prior: P(true class | image), blind to the given label, (N, K).
+        p_clean: P(label right | image, label), (N,).
+    """
+
+    channel: NoiseChannel
+    prior: FloatArray
+    p_clean: FloatArray
+
+
+def neighbor_votes(
+    neighbor_rows: IntArray,
+    similarities: FloatArray,
+    voters: IntArray,
+    trust: FloatArray,
+    *,
+    labels: IntArray,
+    num_classes: int,
+) -> tuple[FloatArray, FloatArray]:
+    """What the neighbours' labels say about each row.
+
+    Args:
+        neighbor_rows: positions of the neighbours, self excluded, (N, k).
+        similarities: cosine to them, (N, k); negative ones count as 0.
+        voters: the label with which each row votes, (N,).
+        trust: the weight of each row's vote, (N,), non-negative.
+        labels: the labels whose share of the votes is wanted, (N,).
+    Returns:
+        Votes per class divided by the class's frequency among trusted rows and normalised, (N, K); and the plain
+        share of the votes that each row's own label gets, (N,).
+    """
+    num_rows = len(neighbor_rows)
+    weights = np.maximum(similarities, 0) * trust[neighbor_rows]
+    flat = np.arange(num_rows)[:, None] * num_classes + voters[neighbor_rows]
+    raw = np.bincount(flat.ravel(), weights.ravel(), num_rows * num_classes).reshape(num_rows, num_classes)
+    share = np.bincount(voters, weights=trust, minlength=num_classes) / max(trust.sum(), EPSILON)
+    votes = raw / np.maximum(share, EPSILON) + VOTE_FLOOR
+    agreement = of_label(raw, labels) / np.maximum(raw.sum(axis=1), EPSILON)
+    return votes / votes.sum(axis=1, keepdims=True), agreement
+
+
+def prototype_affinity(features: FloatArray, labels: IntArray, trust: FloatArray, *, num_classes: int) -> FloatArray:
+    """Cosine of each row to the trust-weighted mean direction of each class, (N, K).
+
+    A row does not count towards the prototype of its own label. Classes without trusted rows get 0.
+
+    Args:
+        features: unit norm, (N, D).
+        labels: (N,).
+        trust: weight of each row, (N,).
+    """
+    weighted = features * trust[:, None].astype(features.dtype)
+    sums = np.zeros((num_classes, features.shape[1]), dtype=np.float64)
+    np.add.at(sums, labels, weighted)
+    norms = np.maximum(np.linalg.norm(sums, axis=1), EPSILON)
+    affinity = features @ (sums / norms[:, None]).T.astype(features.dtype)
+    # |s - w f|^2 and f . (s - w f) for the row's own class, with |f| = 1
+    own = of_label(affinity, labels) * norms[labels]
+    rest = np.sqrt(np.maximum(norms[labels] ** 2 - 2 * trust * own + trust**2, 0))
+    affinity[np.arange(len(labels)), labels] = np.where(rest > EPSILON, (own - trust) / np.maximum(rest, EPSILON), 0)
+    return affinity
+
+
+def loss_scores(views: Sequence[View]) -> list[FloatArray]:
+    """The class scores of the loss stream: one (N, K) array of log-probabilities per view."""
+    return [np.log(view.probs + 1e-8) for view in views]
+
+
+def feature_scores(views: Sequence[View]) -> list[FloatArray]:
+    """The class scores of the feature stream: log votes and scaled affinities, two (N, K) arrays per view."""
+    return [scores for view in views for scores in (np.log(view.votes), AFFINITY_SCALE * view.affinity)]
+
+
+def reach_consensus(
+    views: Sequence[View], labels: IntArray, *, golden: IntArray | None, rng: np.random.Generator
+) -> Consensus:
+    """Fit one channel to the scores of both streams; its weights say how far each kind of score is to be believed."""
+    scores = loss_scores(views) + feature_scores(views)
+    channel = fit_channel(scores, labels, golden=golden, rng=rng)
+    prior = channel.prior(scores)
+    return Consensus(channel=channel, prior=prior, p_clean=of_label(channel.posterior(prior, labels), labels))
+
+
+def channel_streams(
+    views: Sequence[View], labels: IntArray, *, golden: IntArray | None, rng: np.random.Generator
+) -> Streams:
+    """p_loss and p_feature as posteriors of a noise channel each."""
+    posteriors = []
+    for scores in (loss_scores(views), feature_scores(views)):
+        channel = fit_channel(scores, labels, golden=golden, rng=rng)
+        posteriors.append(of_label(channel.posterior(channel.prior(scores), labels), labels))
+    return Streams(p_loss=posteriors[0], p_feature=posteriors[1], guards=())
+
+
+def mixture_streams(
+    views: Sequence[View], labels: IntArray, mean_losses: FloatArray, *, rng: np.random.Generator
+) -> Streams:
+    """p_loss and p_feature as posteriors of a Gaussian mixture each.
+
+    Args:
+        mean_losses: loss of the given label in nats, averaged over the rounds so far, (N,).
+    Source: DivideMix (ICLR 2020) for the loss, FINE (NeurIPS 2021) for the alignment with the class's direction.
+    """
+    probs = np.mean([view.probs for view in views], axis=0)
+    votes = np.mean([view.votes for view in views], axis=0)
+    alignment = np.mean([of_label(view.affinity, labels) for view in views], axis=0)
+    loss = clean_posterior(-mean_losses, labels, probs.argmax(axis=1) == labels, rng=rng)
+    feature = clean_posterior(of_label(votes, labels) + alignment, labels, votes.argmax(axis=1) == labels, rng=rng)
+    guards = [f"loss stream: {text}" for text in loss.guards] + [f"feature stream: {text}" for text in feature.guards]
+    return Streams(p_loss=loss.posterior, p_feature=feature.posterior, guards=tuple(guards))

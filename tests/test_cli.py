@@ -1,0 +1,311 @@
+"""The command line end to end: output, files, exit codes, and what `--help` may import."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import labelclean.fit
+from labelclean import cli
+from labelclean.config import FitConfig
+from labelclean.errors import BackboneError, ConfigError, InputError, LabelcleanError, ResourceError, RunFolderError
+from labelclean.results.run_folder import RunFolder
+
+Outcome = tuple[int, str, str]
+Run = Callable[..., Outcome]
+
+HEAVY = {"torch", "timm", "sklearn", "faiss", "pandas", "pyarrow", "numpy", "PIL"}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def command(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["labelclean", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code: object = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, image_folder: Path, draw: Callable[..., Path]) -> Path:
+    """An index of four pictures: two identical ones with different labels, and one file that is missing."""
+    draw("a.png", (200, 0, 0))
+    draw("b.png", (0, 200, 0))
+    draw("c.png", (0, 200, 0))
+    index = tmp_path / "labels.csv"
+    index.write_text("path,label,size\na.png,cat,1\nb.png,cat,2\nc.png,dog,3\ngone.png,dog,4\n")
+    return index
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch, finished_run: RunFolder) -> dict[str, object]:
+    """Stands in for the fit: remembers what it was given, and gives the finished run or raises `raises`."""
+    seen: dict[str, object] = {}
+
+    def run_fit(images: Path, index: Path | None, config: FitConfig, **options: object) -> Path:
+        seen.update(options, images=images, index=index, config=config)
+        if "raises" in seen:
+            raise seen["raises"]  # type: ignore[misc]
+        return finished_run.path
+
+    monkeypatch.setattr(labelclean.fit, "run_fit", run_fit)
+    return seen
+
+
+def test_help_is_light():
+    code = f"""
+import sys
+sys.argv = ["labelclean", sys.argv[1], "--help"] if sys.argv[1] else ["labelclean", "--help"]
+from labelclean.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+sys.stderr.write(",".join({HEAVY!r} & set(sys.modules)))
+"""
+    for command in ("", "fit"):
+        done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        assert "check" in done.stdout if not command else "--effort" in done.stdout
+
+
+def test_module_and_version():
+    words = [sys.executable, "-m", "labelclean", "--version"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == (
+        f"labelclean {labelclean.__version__}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nonsense",),
+        ("check",),
+        ("check", "images", "--nonsense"),
+        ("fit", "images", "--effort", "huge"),
+        ("fit", "images", "--rounds", "many"),
+        ("fit", "images", "--mean", "0.5,x"),
+        ("fit", "images", "--model-kwargs", "{"),
+        ("fit", "images", "--model-kwargs", "[1]"),
+        ("fit", "images", "--model-kwargs", '{"a": {"b": [null]}}'),
+        ("corrupt", "labels.csv"),
+        ("corrupt", "labels.csv", "--out", "x", "--rate", "2"),
+    ],
+)
+def test_wrong_usage_exits_with_2(run: Run, words: tuple[str, ...]):
+    code, out, err = run(*words)
+    assert code == 2
+    assert out == ""
+    assert "Usage" in err
+
+
+def test_check_tells_what_is_wrong(run: Run, image_folder: Path, dataset: Path):
+    code, out, _ = run("check", image_folder, dataset)
+    assert code == 0
+    assert "4 rows, 2 classes" in out
+    assert "missing_file" in out
+    assert "labels.csv row 3: gone.png" in out
+    assert "1 picture, 1 with conflicting labels" in out
+    assert run("check", image_folder, dataset, "--strict")[0] == 1
+
+
+def test_check_of_sound_class_folders(run: Run, image_folder: Path, draw: Callable[..., Path]):
+    for number, name in enumerate(("cat/a.png", "dog/b.png")):
+        draw(name, (number, 0, 0))
+    code, out, err = run("check", image_folder, "--strict")
+    assert (code, "Every row can be used" in out) == (0, True)
+    assert "Decoding 2 ..." in err
+    assert run("check", image_folder, "--quiet") == (0, "", "")
+
+
+def test_check_as_json(run: Run, image_folder: Path, dataset: Path):
+    code, out, _ = run("check", image_folder, dataset, "--json")
+    content = json.loads(out)
+    assert (code, content["num_rows"], content["is_sound"]) == (0, 4, False)
+    assert content["identical_images"][0]["rows"] == [1, 2]
+
+
+def test_report_of_a_run(run: Run, finished_run: RunFolder):
+    code, out, _ = run("report", finished_run.path)
+    assert code == 0
+    for text in ("certain_clean", "25.0 %", "missing_file", "too few rows", "resnet10t", "1 min 3 s"):
+        assert text in out
+    code, out, _ = run("report", finished_run.path, "--json")
+    assert json.loads(out)["verdicts"]["rejected"] == 3
+    assert "61.0 s" in run("report", finished_run.path, "--verbose")[1]
+
+
+def test_report_takes_the_newest_run(run: Run, finished_run: RunFolder):
+    runs = finished_run.path.parent / "runs"
+    runs.mkdir()
+    finished_run.path.rename(runs / "pets")
+    assert "runs/pets" in run("report")[1]
+
+
+def test_evaluate_a_run(run: Run, finished_run: RunFolder, tmp_path: Path):
+    truth = tmp_path / "truth.csv"
+    truth.write_text("path,true_label\n" + "".join(f"{row}.png,cat\n" for row in range(10)))
+    code, out, _ = run("evaluate", finished_run.path, truth)
+    assert code == 0
+    assert "precision" in out
+    content = json.loads(run("evaluate", finished_run.path, truth, "--json")[1])
+    assert (content["num_rows"], content["precision"]) == (9, pytest.approx(2 / 3))
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with open(file, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_corrupt_writes_labels_and_truth(run: Run, tmp_path: Path):
+    index = tmp_path / "index.csv"
+    names = ["007", "a,b", 'c"d', "é"]
+    with open(index, "w", encoding="utf-8", newline="") as out:
+        csv.writer(out).writerows([("file", "class", "label"), *((f"{n}.png", names[n % 4], n) for n in range(40))])
+    code, out, _ = run("corrupt", index, "--out", "noisy", "--rate", "0.25", "--label-column", "class")
+    assert code == 0
+    assert "10 of 40 labels are wrong now" in out
+    labels, truth = rows_of(tmp_path / "noisy/labels.csv"), rows_of(tmp_path / "noisy/truth.csv")
+    assert list(labels[0]) == ["path", "label", "input_label"]
+    assert [row["true_label"] for row in truth] == [names[n % 4] for n in range(40)]
+    assert [row["label"] for row in truth] == [row["label"] for row in labels]
+    assert [row["input_label"] for row in labels] == [str(n) for n in range(40)]
+    assert sum(row["label"] != row["true_label"] for row in truth) == 10
+    code, _, err = run("corrupt", index, "--out", "noisy")
+    assert (code, "exists already" in err) == (1, True)
+
+
+def test_corrupt_with_the_confusions_of_a_run(run: Run, finished_run: RunFolder, tmp_path: Path):
+    """In that run two labels dog should be cat, and one label cat should be dog."""
+    index = tmp_path / "index.csv"
+    index.write_text("path,label\n" + "".join(f"{n},{('cat', 'dog', 'owl')[n % 3]}\n" for n in range(300)))
+    words = ("corrupt", index, "--kind", "confusion", "--rate", "0.3")
+    assert run(*words, "--from", finished_run.path, "--out", "one")[0] == 0
+    truth = rows_of(tmp_path / "one/truth.csv")
+    wrong = [(row["true_label"], row["label"]) for row in truth if row["label"] != row["true_label"]]
+    assert set(wrong) == {("cat", "dog"), ("dog", "cat")}
+    assert wrong.count(("cat", "dog")) / len(wrong) == pytest.approx(2 / 3, abs=0.12)
+    table = tmp_path / "confusions.csv"
+    table.write_text("given,true,count\nowl,cat,3\n")
+    assert run(*words, "--from", table, "--out", "two")[0] == 0
+    truth = rows_of(tmp_path / "two/truth.csv")
+    assert {(row["true_label"], row["label"]) for row in truth if row["label"] != row["true_label"]} == {("cat", "owl")}
+    code, _, err = run(*words, "--out", "three")
+    assert (code, "--from belong together" in err) == (1, True)
+
+
+def test_corrupt_keeps_rows_without_label_and_takes_class_folders(
+    run: Run, image_folder: Path, draw: Callable[..., Path], tmp_path: Path
+):
+    index = tmp_path / "index.jsonl"
+    index.write_text('{"path": "a", "label": 1, "n": null}\n{"path": "b", "label": null, "n": 5}\n' * 2)
+    assert run("corrupt", index, "--out", "x")[0] == 1  # a single class
+    index.write_text('{"path": "a", "label": 1}\n{"path": "b"}\n{"path": "c", "label": 2}\n')
+    assert run("corrupt", index, "--out", "x", "--rate", 1)[0] == 0
+    assert [row["label"] for row in rows_of(tmp_path / "x/labels.csv")] == ["2", "", "1"]
+    for name in ("cat/a.png", "dog/b.png"):
+        draw(name)
+    assert run("corrupt", image_folder, "--out", "y", "--rate", 1)[0] == 0
+    assert [row["label"] for row in rows_of(tmp_path / "y/labels.csv")] == ["dog", "cat"]
+
+
+def test_fit_passes_flags_on_and_shows_the_run(run: Run, fitted: dict[str, object], tmp_path: Path):
+    settings = tmp_path / "settings.toml"
+    settings.write_text('seed = 5\nrounds = 9\nbackbone = "resnet18"\n')
+    words = ("--config", settings, "--rounds", 3, "--mean", "0.5", "--std", "0.1,0.2,0.3", "--epochs", 7)
+    code, out, _ = run("fit", "images", "labels.csv", *words, "--model-kwargs", '{"a": [1]}', "--out", "o", "--strict")
+    assert code == 0
+    assert "certain_clean" in out
+    config = fitted["config"]
+    assert isinstance(config, FitConfig)
+    assert (config.seed, config.rounds, config.backbone, config.strict) == (5, 3, "resnet18", True)
+    assert (config.mean, config.std, config.model_kwargs) == ((0.5,), (0.1, 0.2, 0.3), {"a": [1]})
+    assert (config.epochs, config.scratch_epochs, config.scratch_passes) == (7, 7, 0)
+    assert (fitted["images"], fitted["index"], fitted["out"]) == (Path("images"), Path("labels.csv"), Path("o"))
+    assert (fitted["golden"], fitted["resume"], fitted["overwrite"]) == (None, False, False)
+
+
+def test_fit_without_flags_uses_the_defaults(run: Run, fitted: dict[str, object], finished_run: RunFolder):
+    assert run("fit", "images", "--quiet") == (0, f"{finished_run.path}\n", "")
+    assert fitted["config"] == FitConfig()
+    assert fitted["index"] is None
+
+
+def test_every_setting_of_the_configuration_has_the_flag_that_is_promised(run: Run):
+    out = run("fit", "--help")[1]
+    flags = (
+        "out seed device effort backbone weights model-kwargs stem image-size mean std batch-size rounds epochs judge"
+    )
+    more = "streams trust distrust workers golden path-column label-column config strict resume overwrite quiet verbose"
+    assert [flag for flag in f"{flags} {more}".split() if f"--{flag} " not in out] == []
+
+
+@pytest.mark.parametrize(
+    "error", [InputError, ConfigError, BackboneError, RunFolderError, ResourceError], ids=lambda kind: kind.__name__
+)
+def test_errors_show_message_and_hint(run: Run, fitted: dict[str, object], error: type[LabelcleanError]):
+    fitted["raises"] = error("labels.csv row 7: [bold]no\x1b[31m image[/bold]", hint="Add [it].")
+    code, out, err = run("fit", "images")
+    assert (code, out) == (1, "")
+    assert err == "error: labels.csv row 7: [bold]no\\x1b[31m image[/bold]\nhint: Add [it].\n"
+    assert "Traceback" in run("fit", "images", "--verbose")[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory"),
+        (np.exceptions.AxisError("x"), None),
+        (OSError(28, "No space left on device", "out/file"), "out/file: No space left on device"),
+        (OSError(5, "Input/output error"), None),
+    ],
+)
+def test_what_the_machine_lacks_is_explained_and_bugs_are_not(
+    run: Run, fitted: dict[str, object], error: Exception, message: str | None
+):
+    fitted["raises"] = error
+    if message is None:
+        with pytest.raises(type(error)):
+            run("fit", "images")
+    else:
+        code, _, err = run("fit", "images")
+        assert (code, message in err, "hint: " in err) == (1, True, True)
+
+
+def test_interrupted_fit_says_how_to_carry_on(run: Run, fitted: dict[str, object], tmp_path: Path):
+    fitted["raises"] = KeyboardInterrupt()
+    assert run("fit", "images") == (130, "", "interrupted\n")
+    (tmp_path / "runs/pets/checkpoint").mkdir(parents=True)
+    assert run("fit", "images") == (
+        130,
+        "",
+        "interrupted: repeat the command with --resume --out runs/pets to carry on\n",
+    )
+
+
+def test_reader_that_leaves_early_is_no_error(finished_run: RunFolder):
+    command = [sys.executable, "-m", "labelclean", "report", str(finished_run.path), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""

@@ -1,0 +1,84 @@
+"""What `check` finds in an index and in the digests of its images."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from labelclean.data.inspect import FaultGroup, Inspection, as_json, inspect
+from labelclean.records import ByteArray, Fault, Manifest
+from tests.conftest import make_manifest
+
+
+def digests_of(contents: str) -> ByteArray:
+    """A digest per letter; a dash stands for a row without file."""
+    digests = np.zeros((len(contents), 16), dtype=np.uint8)
+    for row, letter in enumerate(contents):
+        digests[row, -1] = 0 if letter == "-" else ord(letter)
+    return digests
+
+
+def inspected(manifest: Manifest, contents: str, faults: dict[int, Fault] | None = None) -> Inspection:
+    return inspect(manifest, digests_of(contents), faults or {}, min_class_rows=2)
+
+
+def test_sound_data():
+    found = inspected(make_manifest(["a", "b", "a", "b"], golden=["a", None, None, None]), "wxyz")
+    assert found.is_sound
+    assert found.num_golden == 1
+    assert found.classes == {"a": 2, "b": 2}
+    assert not found.small_classes
+
+
+def test_small_classes_do_not_make_data_unsound():
+    found = inspected(make_manifest(["a", "a", "b"], golden=[None, None, "c"]), "xyz")
+    assert found.small_classes == {"b": 1, "c": 0}
+    assert found.is_sound
+
+
+def test_faults_are_grouped_most_frequent_first():
+    faults = {row: Fault(kind="missing_file", message=f"row {row}") for row in (5, 1, 2, 3)}
+    manifest = make_manifest([None, "a", "a", "a", "a", "a"], faults={0: Fault(kind="missing_label", message="row 0")})
+    found = inspected(manifest, "x---y-", faults)
+    assert found.faults == (
+        FaultGroup(kind="missing_file", num_rows=4, examples=("row 1", "row 2", "row 3")),
+        FaultGroup(kind="missing_label", num_rows=1, examples=("row 0",)),
+    )
+    assert not found.is_sound
+
+
+def test_doubled_paths_are_no_identical_images():
+    manifest = make_manifest(["a", "b", "a", "a"], paths=["x", "x", "y", "y"])
+    found = inspected(manifest, "1122")
+    assert [(same.rows, same.is_conflicting) for same in found.doubled_paths] == [((0, 1), True), ((2, 3), False)]
+    assert found.identical_images == ()
+    assert len(found.conflicts) == 1
+
+
+def test_identical_images_with_several_labels_are_conflicts():
+    found = inspected(make_manifest(["a", "b", "a", "a", "b", "b"]), "xyxyzz")
+    assert [same.rows for same in found.identical_images] == [(0, 2), (1, 3), (4, 5)]
+    (conflict,) = found.conflicts
+    assert conflict.rows == (1, 3)
+    assert conflict.labels == ("b", "a")
+    assert not found.is_sound
+
+
+def test_copies_that_agree_do_not_make_data_unsound():
+    assert inspected(make_manifest(["a", "a"]), "xx").is_sound
+
+
+def test_missing_files_paths_and_labels_are_no_copies_and_no_conflict():
+    manifest = make_manifest(["a", None, "a", "b"], paths=["p", "q", None, None])
+    found = inspected(manifest, "xx--")
+    assert found.doubled_paths == ()
+    assert [same.is_conflicting for same in found.identical_images] == [False]
+
+
+def test_json_holds_plain_values():
+    content = json.loads(json.dumps(as_json(inspected(make_manifest(["a", "b"]), "xx"))))
+    assert content["identical_images"] == [
+        {"rows": [0, 1], "paths": ["0.png", "1.png"], "labels": ["a", "b"], "is_conflicting": True}
+    ]
+    assert content["is_sound"] is False

@@ -1,0 +1,88 @@
+"""The summary of a run, from its files alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from labelclean.errors import RunFolderError
+from labelclean.results.files import write_json
+from labelclean.results.report import ClassLine, Confusion, Doubles, FaultLine, as_json, summarize
+from labelclean.results.run_folder import RunFolder, write_history
+
+
+def test_verdicts_and_noise_rate(finished_run: RunFolder):
+    summary = summarize(finished_run)
+    assert summary.num_rows == 10
+    assert summary.verdicts == {"certain_clean": 4, "purified": 1, "rejected": 3, "unreadable": 2}
+    assert (summary.noise_rate, summary.noise_low, summary.noise_high) == (0.25, 0.2, 0.3)
+
+
+def test_classes_come_worst_first_and_count_judged_rows_only(finished_run: RunFolder):
+    cat, dog, owl = summarize(finished_run).classes
+    assert cat == ClassLine(label="cat", num_rows=3, num_rejected=1, estimated_wrong=pytest.approx(1 - 1.74 / 3))
+    assert (dog.label, dog.num_rows, dog.num_rejected) == ("dog", 4, 2)
+    assert (owl.label, owl.num_rows, owl.num_rejected) == ("owl", 1, 0)
+
+
+def test_confusions_count_rejected_rows(finished_run: RunFolder):
+    assert summarize(finished_run).confusions == (
+        Confusion(given="dog", suggested="cat", num_rows=2),
+        Confusion(given="cat", suggested="dog", num_rows=1),
+    )
+
+
+def test_worst_rows_are_judged_ones(finished_run: RunFolder):
+    worst = summarize(finished_run).worst
+    assert [line.row for line in worst] == [2, 6, 5, 1, 7, 3, 4, 0]
+    assert (worst[0].path, worst[0].label, worst[0].suggested_label, worst[0].verdict) == (
+        "2.png",
+        "cat",
+        "dog",
+        "rejected",
+    )
+
+
+def test_guards_of_the_last_round_are_told_and_earlier_ones_counted(finished_run: RunFolder):
+    summary = summarize(finished_run)
+    assert summary.guards == ("too few rows",)
+    assert summary.num_earlier_guards == 2
+    write_history(finished_run, ())
+    assert summarize(finished_run).guards == ()
+
+
+def test_faults_and_doubles(finished_run: RunFolder):
+    summary = summarize(finished_run)
+    assert summary.faults == (
+        FaultLine(kind="missing_file", num_rows=1, example="labels.csv row 8: 8.png: no such image."),
+        FaultLine(kind="missing_label", num_rows=1, example="labels.csv row 9: no label."),
+    )
+    assert summary.doubles == Doubles(num_rows=4, num_groups=2, num_conflicting=0)
+
+
+def test_cost_comes_from_run_json_and_may_be_missing(finished_run: RunFolder):
+    cost = summarize(finished_run).cost
+    assert (cost.backbone, cost.effort, cost.device, cost.seconds) == ("resnet10t", "quick", "cpu", 63.0)
+    assert (cost.forward_passes, cost.backward_passes, cost.peak_memory_bytes) == (1200, 300, 2**30)
+    write_json(finished_run.run, {})
+    cost = summarize(finished_run).cost
+    assert cost.backbone is cost.seconds is cost.forward_passes is None
+
+
+def test_json_holds_plain_values(finished_run: RunFolder):
+    content = json.loads(json.dumps(as_json(summarize(finished_run))))
+    assert content["verdicts"]["rejected"] == 3
+    assert content["worst"][0]["path"] == "2.png"
+    assert [file.rsplit("/")[-1] for file in content["files"]] == [
+        "verdicts.parquet",
+        "history.parquet",
+        "config.toml",
+        "run.json",
+    ]
+
+
+def test_missing_file_is_named(finished_run: RunFolder):
+    finished_run.history.unlink()
+    with pytest.raises(RunFolderError, match=r"history\.parquet"):
+        summarize(finished_run)

@@ -1,0 +1,184 @@
+"""Which folder a run gets, which run is opened, and the smaller files of a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from labelclean.config import FitConfig, resolve
+from labelclean.errors import ConfigError, ResourceError, RunFolderError
+from labelclean.results import run_folder
+from labelclean.results.run_folder import RunFolder, choose, open_run, read_history, read_run, unfinished_since
+from tests.conftest import make_round
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def started(path: str, *, at: float = 1000.0) -> RunFolder:
+    """A run that has come to a checkpoint."""
+    folder = RunFolder(Path(path))
+    folder.checkpoint.mkdir(parents=True)
+    (folder.checkpoint / "state").write_text("")
+    for file in (folder.checkpoint / "state", folder.checkpoint):
+        os.utime(file, (at, at))
+    return folder
+
+
+def ended(path: str, *, at: float = 1000.0) -> RunFolder:
+    folder = RunFolder(Path(path))
+    folder.path.mkdir(parents=True)
+    folder.verdicts.write_text("old verdicts")
+    os.utime(folder.verdicts, (at, at))
+    return folder
+
+
+def test_every_new_run_gets_a_folder_of_its_own():
+    names = [str(choose(None, "pets", overwrite=False, resume=False).path) for _ in range(3)]
+    assert names == ["runs/pets", "runs/pets-2", "runs/pets-3"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", " "])
+def test_names_that_are_no_names_do_not_leave_runs(name: str):
+    assert choose(None, name, overwrite=False, resume=False).path == Path("runs/run")
+
+
+def test_given_folder_is_made_and_must_be_free():
+    out = Path("deep/er")
+    assert choose(out, "x", overwrite=False, resume=False).path == out
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="in use") as caught:
+        choose(out, "x", overwrite=False, resume=False)
+    assert "--overwrite" in caught.value.hint
+    assert "--resume" in caught.value.hint
+
+
+def test_overwrite_removes_the_checkpoint_and_keeps_finished_files():
+    folder = started("out")
+    folder.verdicts.write_text("old verdicts")
+    assert choose(Path("out"), "x", overwrite=True, resume=False) == folder
+    assert not folder.checkpoint.exists()
+    assert folder.verdicts.read_text() == "old verdicts"
+
+
+def test_overwrite_without_out_takes_the_first_name():
+    ended("runs/pets")
+    assert choose(None, "pets", overwrite=True, resume=False).path == Path("runs/pets")
+
+
+def test_overwrite_leaves_other_folders_alone():
+    Path("photos").mkdir()
+    Path("photos/a.jpg").write_text("precious")
+    with pytest.raises(RunFolderError, match="not the folder of a run"):
+        choose(Path("photos"), "x", overwrite=True, resume=False)
+    assert Path("photos/a.jpg").exists()
+
+
+def test_resume_takes_the_newest_unfinished_run_of_that_name():
+    started("runs/pets", at=3000)
+    started("runs/pets-2", at=2000)
+    started("runs/pets-dogs", at=9000)
+    ended("runs/pets-3", at=9000)
+    assert choose(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
+    with pytest.raises(RunFolderError, match="no unfinished run"):
+        choose(None, "cats", overwrite=False, resume=True)
+
+
+def test_resume_needs_a_checkpoint():
+    ended("done")
+    with pytest.raises(RunFolderError, match="has finished"):
+        choose(Path("done"), "x", overwrite=False, resume=True)
+    with pytest.raises(RunFolderError, match="no checkpoint"):
+        choose(Path("nowhere"), "x", overwrite=False, resume=True)
+    assert not Path("nowhere").exists()
+    assert choose(started("half").path, "x", overwrite=False, resume=True).path == Path("half")
+
+
+def test_overwrite_and_resume_exclude_each_other():
+    with pytest.raises(ConfigError):
+        choose(Path("out"), "x", overwrite=True, resume=True)
+
+
+def test_files_in_the_way_are_named():
+    Path("taken").write_text("a file")
+    for out in (Path("taken"), Path("taken/below")):
+        with pytest.raises(RunFolderError, match="in the way"):
+            choose(out, "x", overwrite=False, resume=False)
+    Path("runs").write_text("a file")
+    with pytest.raises(RunFolderError, match="in the way"):
+        choose(None, "x", overwrite=False, resume=False)
+
+
+def test_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch):
+    Path("locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ResourceError, match="permission denied"):
+        choose(Path("locked"), "x", overwrite=False, resume=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ResourceError, match="Permission denied"):
+        choose(None, "x", overwrite=False, resume=False)
+
+
+def test_open_run_finds_the_newest_finished_one():
+    with pytest.raises(RunFolderError, match="no finished run"):
+        open_run(None)
+    ended("runs/a", at=2000)
+    ended("runs/b", at=1000)
+    started("runs/c", at=9000)
+    assert open_run(None).path == Path("runs/a")
+    assert open_run(Path("runs/b")).path == Path("runs/b")
+
+
+def test_open_run_says_how_to_finish_a_run():
+    started("half")
+    with pytest.raises(RunFolderError, match="has not finished") as caught:
+        open_run(Path("half"))
+    assert "--resume --out half" in caught.value.hint
+
+
+def test_open_run_refuses_what_is_no_run():
+    Path("empty").mkdir()
+    Path("file").write_text("")
+    for path, cause in (("empty", "no verdicts.parquet"), ("file", "not a folder"), ("gone", "no such folder")):
+        with pytest.raises(RunFolderError, match=cause):
+            open_run(Path(path))
+
+
+def test_unfinished_since_knows_the_run_that_was_stopped():
+    started("runs/old", at=1000)
+    assert unfinished_since(1500, None) is None
+    newest = started("runs/new", at=2000)
+    assert unfinished_since(1500, None) == newest
+    assert unfinished_since(0, Path("elsewhere")) is None
+
+
+def test_history_keeps_rounds_and_guards():
+    folder = RunFolder(Path())
+    run_folder.write_history(folder, (make_round(0), make_round(1, guards=("a", "b"))))
+    table = read_history(folder)
+    assert table.schema == run_folder.HISTORY
+    assert table["guards"].to_pylist() == [[], ["a", "b"]]
+    assert table["forward_passes"].to_pylist() == [100, 100]
+    run_folder.write_history(folder, ())
+    assert read_history(folder).num_rows == 0
+
+
+def test_saved_configuration_can_be_fed_back():
+    config = FitConfig(effort="quick", finetune=False, rounds=3, mean=(0.5,), model_kwargs={"drop_rate": 0.1})
+    run_folder.write_config(Path("config.toml"), config)
+    assert resolve(flags={}, file=Path("config.toml")) == config
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "\udc80"])
+def test_damaged_run_file_is_reported(content: str):
+    Path("run.json").write_bytes(content.encode("utf-8", errors="surrogateescape"))
+    with pytest.raises(RunFolderError, match=r"run\.json: not readable"):
+        read_run(RunFolder(Path()))
