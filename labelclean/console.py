@@ -89,7 +89,8 @@ class RichReporter:
             self._bars.advance(phase.task, units)
         elif time.monotonic() - phase.told > SECONDS_PER_LINE:
             phase.told = time.monotonic()
-            self._tell(f"{self._indent()}{phase.name} {phase.progress} ... {_remaining(phase)}")
+            indent = "  " * (len(self._phases) - 1)
+            self._tell(f"{indent}{phase.name} {phase.progress} ... {_remaining(phase)}")
 
     def finish(self, summary: str = "") -> None:
         """The innermost phase ended."""

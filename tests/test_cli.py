@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 import labelclean.fit
-from labelclean import cli
+from labelclean import cli, console
 from labelclean.config import FitConfig
 from labelclean.errors import BackboneError, ConfigError, InputError, LabelcleanError, ResourceError, RunFolderError
+from labelclean.records import phase
 from labelclean.results.run_folder import RunFolder
 
 Outcome = tuple[int, str, str]
@@ -309,3 +311,26 @@ def test_reader_that_leaves_early_is_no_error(finished_run: RunFolder):
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+def test_progress_without_a_terminal_is_a_line_for_each_phase(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console, "SECONDS_PER_LINE", -1.0)
+    reporter = console.RichReporter()
+    with phase(reporter, "Round [1/2]", 2000):
+        reporter.advance(1000)
+        with phase(reporter, "Scan"):
+            reporter.note("no GPU")
+    err = re.sub(r"[\d.]+ s", "T", capsys.readouterr().err)
+    assert err.splitlines() == [
+        "Round [1/2] 1,000 of 2,000 ... about T left",
+        "note: no GPU",
+        "  Scan ... T",
+        "Round [1/2] 1,000 of 2,000 ... T",
+    ]
+    quiet = console.RichReporter(quiet=True)
+    with phase(quiet, "Scan", 1):
+        quiet.advance()
+        quiet.note("no GPU")
+    assert capsys.readouterr().err == ""

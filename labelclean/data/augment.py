@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -146,6 +146,11 @@ def create_map(file: Path, shape: tuple[int, ...]) -> ByteArray:
         ) from error
 
 
+def open_map(file: Path, shape: tuple[int, ...]) -> ByteArray:
+    """A memory map that was filled before."""
+    return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+
+
 def _reserve(handle: int, num_bytes: int) -> None:
     """Give an open file its size, and room on disk where the file system can reserve it."""
     if hasattr(os, "posix_fallocate"):

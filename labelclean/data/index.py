@@ -48,50 +48,42 @@ def read_manifest(
     Raises:
         InputError: the folder or a file is missing, unreadable, empty, or lacks a column.
     """
-    if not images_dir.is_dir():
-        raise InputError(f"{images_dir}: no such folder", hint="Give the folder that holds the images.")
+    table, source = _open_index(images_dir, index)
     if index is None:
-        table, source = _class_folders(images_dir), posixpath.join(images_dir.as_posix(), "")
-        path_column, label_column = "path", "label"
-    else:
-        table, source = read_table(index), index.name
-    if table.num_rows == 0:
-        raise InputError(f"{source}: no rows", hint="Give an index with a row per image, or a folder per class.")
+        path_column, label_column = table.column_names
     path_name = find_column(table, path_column, PATH_NAMES, what="path", source=source, flag="--path-column")
     label_name = find_column(table, label_column, LABEL_NAMES, what="label", source=source, flag="--label-column")
     golden_name, group_name = usual_column(table, (GOLDEN_NAME,)), usual_column(table, (GROUP_NAME,))
-
+    used = (path_name, label_name, golden_name, group_name)
     paths, labels, own_golden, groups = (
-        as_strings(table[name], what=f"{source}, column {name}") if name else _nothing(table.num_rows)
-        for name in (path_name, label_name, golden_name, group_name)
+        as_strings(table[name], what=f"{source}, column {name}") if name else _nothing(table.num_rows) for name in used
     )
     golden_labels = pc.coalesce(_golden_file(golden, paths), own_golden) if golden else own_golden
-    names = class_names or tuple(
-        sorted(
-            {
-                value
-                for column in (labels, golden_labels)
-                for value in pc.unique(column).to_pylist()
-                if value is not None
-            }
-        )
-    )
-    faults = _path_faults(images_dir, paths, source)
+    names = class_names or tuple(sorted({*_distinct(labels), *_distinct(golden_labels)}))
     label_ids = _number(labels, names)
-    for row in np.flatnonzero(label_ids == UNKNOWN):
-        faults.setdefault(int(row), _label_fault(labels[int(row)].as_py(), int(row), source))
-    used = {path_name, label_name, golden_name, group_name}
     return Manifest(
         source=source,
         paths=paths,
         labels=labels,
         label_ids=label_ids,
         golden_ids=_number(golden_labels, names),
-        group_ids=_number(groups, tuple(pc.unique(groups).to_pylist())),
+        group_ids=_number(groups, _distinct(groups)),
         class_names=names,
         extra=table.select([name for name in table.column_names if name not in used]),
-        faults=faults,
+        faults=_label_faults(labels, label_ids, source) | _path_faults(images_dir, paths, source),
     )
+
+
+def _open_index(images_dir: Path, index: Path | None) -> tuple[pa.Table, str]:
+    """The index as a table, and how messages name it."""
+    if not images_dir.is_dir():
+        raise InputError(f"{images_dir}: no such folder", hint="Give the folder that holds the images.")
+    if index is None:
+        return _class_folders(images_dir), posixpath.join(images_dir.as_posix(), "")
+    table = read_table(index)
+    if table.num_rows == 0:
+        raise InputError(f"{index}: no rows", hint="Give an index with a row per image, or a folder per class.")
+    return table, index.name
 
 
 def _class_folders(images_dir: Path) -> pa.Table:
@@ -123,6 +115,11 @@ def _number(values: pa.ChunkedArray, names: tuple[str, ...]) -> IntArray:
     found = pc.index_in(values, value_set=pa.array(names, pa.string()))
     found = pc.if_else(pc.is_null(values), pa.scalar(None, pa.int32()), found)
     return np.asarray(pc.fill_null(found, UNKNOWN).to_numpy(), dtype=np.int64)
+
+
+def _distinct(values: pa.ChunkedArray) -> tuple[str, ...]:
+    """Each value once, without null."""
+    return tuple(pc.unique(values.drop_null()).to_pylist())
 
 
 def _nothing(num_rows: int) -> pa.ChunkedArray:
@@ -171,7 +168,15 @@ def _path_faults(images_dir: Path, paths: pa.ChunkedArray, source: str) -> dict[
     return faults
 
 
-def _label_fault(label: str | None, row: int, source: str) -> Fault:
-    if label is None:
-        return Fault(kind="missing_label", message=f"{source} row {row}: no label. Fill it in or remove the row.")
-    return Fault(kind="unknown_label", message=f"{source} row {row}: label {label!r} is none of the known classes.")
+def _label_faults(labels: pa.ChunkedArray, label_ids: IntArray, source: str) -> dict[int, Fault]:
+    """Rows without a label, or with one that is none of the known classes."""
+    faults = {}
+    for row in np.flatnonzero(label_ids == UNKNOWN).tolist():
+        label = labels[row].as_py()
+        if label is None:
+            message = f"{source} row {row}: no label. Fill it in or remove the row."
+            faults[row] = Fault(kind="missing_label", message=message)
+        else:
+            message = f"{source} row {row}: label {label!r} is none of the known classes."
+            faults[row] = Fault(kind="unknown_label", message=message)
+    return faults

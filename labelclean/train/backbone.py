@@ -139,7 +139,7 @@ def _create_body(config: FitConfig, image_size: int, *, pretrained: bool) -> nn.
     if cfg is not None and cfg.fixed_input_size and image_size != cfg.input_size[-1]:
         arguments.setdefault("img_size", image_size)
     try:
-        return cast(nn.Module, timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **arguments))
+        return timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **arguments)
     except (TypeError, ValueError, KeyError) as error:
         raise BackboneError(
             f"timm cannot build {config.backbone} with {arguments}: {error}", hint="Check --model-kwargs."
@@ -213,9 +213,9 @@ def load_weights(body: nn.Module, file: Path) -> str:
 
 
 def _data_config(body: nn.Module) -> dict[str, Any]:
-    from timm.data import resolve_model_data_config
+    from timm.data.config import resolve_model_data_config
 
-    return cast(dict[str, Any], resolve_model_data_config(body))
+    return cast(dict[str, Any], resolve_model_data_config(body))  # type: ignore[no-untyped-call]
 
 
 def _count_features(body: nn.Module, config: FitConfig, image_size: int) -> int:

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from labelclean.records import FloatArray, IntArray
-from labelclean.tssd.semisup import Lesson
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
+from labelclean.tssd.semisup import Lesson
 
 HEAD_RIDGE = 2e-3
 """Penalty on the squared coefficients of standardised features."""
@@ -71,8 +71,8 @@ def fit_head(
 class FrozenLearner:
     """Learns on features that are computed once; every row is predicted by a head that never saw it."""
 
-    forward_passes = 0
-    backward_passes = 0
+    round_passes: int | None = None
+    """Image passes of a round; None: the images are not looked at again."""
 
     def __init__(self, features: FloatArray, fold: IntArray, *, num_neighbors: int, device: torch.device) -> None:
         """
@@ -90,7 +90,7 @@ class FrozenLearner:
         self.heads: list[LinearHead | None] = [None] * (int(fold.max()) + 1)
         self.train_loss = float("nan")
 
-    def train(self, lessons: Sequence[Lesson]) -> None:
+    def train(self, lessons: Sequence[Lesson], *, advance: Callable[[int], None]) -> None:
         """Fit the head of each fold on the other folds' rows."""
         (lesson,) = lessons
         targets = torch.from_numpy(lesson.targets).to(self.inputs.device)
@@ -99,21 +99,33 @@ class FrozenLearner:
             others = torch.from_numpy(np.flatnonzero(self.fold != part)).to(self.inputs.device)
             self.heads[part] = fit_head(self.inputs[others], targets[others], weights[others], start=start)
 
-    def scan(self) -> list[Scan]:
+    def take_passes(self) -> tuple[int, int]:
+        """Image passes of the round, forward and backward: none."""
+        return 0, 0
+
+    def scan(self, *, advance: Callable[[int], None]) -> list[Scan]:
         """Predictions by the heads that never saw the row."""
         num_classes = next(len(head.bias) for head in self.heads if head)
         probs = np.empty((len(self.fold), num_classes), dtype=np.float32)
         for part, head in enumerate(self.heads):
-            rows = np.flatnonzero(self.fold == part)
-            if head and len(rows):
-                probs[rows] = head.probs(self.inputs[torch.from_numpy(rows).to(self.inputs.device)])
+            held = np.flatnonzero(self.fold == part)
+            if head and len(held):
+                probs[held] = head.probs(self.inputs[torch.from_numpy(held).to(self.inputs.device)])
         rows, similarities = self.neighbors
         return [Scan(probs=probs, neighbor_rows=rows, similarities=similarities, spaces=(self.space,))]
 
-    def head_for(self, rows: IntArray, lesson: Lesson, targets: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """A head on raw features, fitted on `rows` with the given targets: weight (K, D) and bias (K,)."""
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The heads of all folds, with the standardisation of their inputs, by name."""
+        tensors = {"features.mean": torch.from_numpy(self.mean), "features.std": torch.from_numpy(self.std)}
+        for part, head in enumerate(self.heads):
+            if head:
+                tensors |= {f"heads.{part}.weight": head.weight, f"heads.{part}.bias": head.bias}
+        return tensors
+
+    def head_for(self, rows: IntArray, lesson: Lesson) -> tuple[FloatArray, FloatArray]:
+        """A head on raw features, taught by `rows` of the lesson alone: weight (K, D) and bias (K,)."""
         chosen = torch.from_numpy(rows).to(self.inputs.device)
-        goal = torch.from_numpy(targets[rows]).to(self.inputs.device)
+        goal = torch.from_numpy(lesson.targets[rows]).to(self.inputs.device)
         weights = torch.from_numpy(lesson.weights[rows]).to(self.inputs.device)
         head = fit_head(self.inputs[chosen], goal, weights)
         weight = head.weight.cpu().numpy() / self.std[:, None]

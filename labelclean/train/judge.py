@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide
-from labelclean.tssd.purification import Purified, gather_evidence, purify
-from labelclean.tssd.semisup import Lesson, correct_prior, first_lesson, make_lesson
+from labelclean.tssd.purification import Purified, gather_evidence, log_odds, purify
+from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
 
 LEAST_TRUST = 0.01
 """What the vote of a row weighs at least."""
+
+TALLIED = ("p_loss", "p_feature", "p_meta", "agreement", "loss")
+"""What is averaged over the last rounds, (N,) each; probabilities by their log-odds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +33,14 @@ class Labels:
         given: the labels in question, (N,).
         golden: true labels where known, UNKNOWN elsewhere, (N,).
         fold: each row's fold, (N,).
+        groups: rows of a group share folds and halves, (N,).
         num_classes: K.
     """
 
     given: IntArray
     golden: IntArray
     fold: IntArray
+    groups: IntArray
     num_classes: int
 
     @property
@@ -56,67 +62,66 @@ class Assessment:
     def guards(self) -> tuple[str, ...]:
         return (*self.streams.guards, *self.division.guards, *self.purified.guards)
 
-    @property
-    def noise_rates(self) -> tuple[float, float, float]:
-        """Estimated share of wrong labels: by the loss stream, the feature stream, and purification."""
-        found = (self.streams.p_loss, self.streams.p_feature, self.purified.p_meta)
-        loss, feature, meta = (1 - float(p.mean()) for p in found)
-        return loss, feature, meta
 
-
-@dataclass(slots=True)
 class Judge:
     """Judges the rows round after round.
 
     Attributes:
         trust: how much each row's vote weighs, (N,).
         hits: in how many rounds the model predicted each class, (N, K).
-        losses: summed losses of the given label, (N,).
+        losses: summed losses of the given label over all rounds, (N,).
         num_rounds: rounds so far.
-        anchor: the view of an earlier stage, which stays worth having beside the present one.
+        tally: sums over the rounds that count for the verdicts, by name, and of the prior, (N, K).
+        num_tallied: how many rounds those are.
+        anchor: the last scan of an earlier stage, which stays worth having beside the present one.
         lesson: what to teach next.
     """
 
-    labels: Labels
-    config: FitConfig
-    trust: FloatArray = field(init=False)
-    hits: FloatArray = field(init=False)
-    losses: FloatArray = field(init=False)
-    num_rounds: int = 0
-    anchor: Scan | None = None
-    lesson: Lesson = field(init=False)
+    def __init__(self, labels: Labels, config: FitConfig) -> None:
+        self.labels, self.config = labels, config
+        num_rows = len(labels.given)
+        self.trust: FloatArray = np.ones(num_rows)
+        self.hits: FloatArray = np.zeros((num_rows, labels.num_classes), dtype=np.float32)
+        self.losses: FloatArray = np.zeros(num_rows)
+        self.num_rounds = 0
+        self.anchor: Scan | None = None
+        self.lesson = first_lesson(labels.best_known, num_classes=labels.num_classes)
+        self.start_stage(None)
 
-    def __post_init__(self) -> None:
-        num_rows = len(self.labels.given)
-        self.trust = np.ones(num_rows)
-        self.hits = np.zeros((num_rows, self.labels.num_classes), dtype=np.float32)
-        self.losses = np.zeros(num_rows)
-        self.lesson = first_lesson(self.labels.best_known, num_classes=self.labels.num_classes)
+    def start_stage(self, anchor: Scan | None) -> None:
+        """Forget the tally; from here on the anchor's view is looked at too."""
+        self.anchor = anchor
+        self.tally = {name: np.zeros(len(self.labels.given)) for name in TALLIED}
+        self.tally["prior"] = np.zeros((len(self.labels.given), self.labels.num_classes))
+        self.num_tallied = 0
 
-    def assess(self, scan: Scan, *, rng: np.random.Generator) -> Assessment:
-        """One round: scan -> two streams -> parallel division -> meta purification -> the next lesson."""
-        labels = self.labels
-        views = tuple(
-            found.view(labels.given, labels.best_known, self.trust) for found in (self.anchor, scan) if found is not None
-        )
+    def assess(self, scan: Scan, *, counts: bool, rng: np.random.Generator) -> Assessment:
+        """One round: scan -> two streams -> parallel division -> meta purification -> the next lesson.
+
+        Args:
+            counts: whether the round counts for the verdicts.
+        """
+        labels, config = self.labels, self.config
+        scans = (scan,) if self.anchor is None else (self.anchor, scan)
+        views = tuple(found.view(labels.given, labels.best_known, self.trust) for found in scans)
         self._remember(scan.probs)
         streams = self._streams(views, rng)
-        division = divide(
-            streams.p_loss, streams.p_feature, labels.given, trust=self.config.trust, distrust=self.config.distrust
-        )
+        division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
         consensus = reach_consensus(views, labels.given, golden=labels.golden, rng=rng)
         purified = self._purify(views, consensus, division, rng)
-        p_clean = purified.p_meta
-        self.trust = np.where(labels.golden != UNKNOWN, 1.0, np.maximum(p_clean, LEAST_TRUST))
+        self.trust = np.where(labels.golden != UNKNOWN, 1.0, np.maximum(purified.p_meta, LEAST_TRUST))
         self.lesson = make_lesson(
             consensus.prior,
-            p_clean,
+            purified.p_meta,
             labels.given,
             division.positive | purified.accepted,
             golden=labels.golden,
-            temperature=self.config.sharpen,
+            temperature=config.sharpen,
         )
-        return Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
+        assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
+        if counts:
+            self._count(assessment)
+        return assessment
 
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1
@@ -132,16 +137,45 @@ class Judge:
     def _purify(
         self, views: tuple[View, ...], consensus: Consensus, division: Division, rng: np.random.Generator
     ) -> Purified:
+        labels = self.labels
         if not self.config.purification:
             accepted = division.uncertain & (consensus.p_clean > 0.5)
             return Purified(p_meta=consensus.p_clean, accepted=accepted, guards=())
         evidence = gather_evidence(views, consensus, self.hits / self.num_rounds)
-        labels = self.labels
-        return purify(
-            evidence, consensus, division, labels.given, golden=labels.golden, fold=labels.fold, rng=rng
-        )
+        return purify(evidence, consensus, division, labels.given, golden=labels.golden, fold=labels.fold, rng=rng)
 
-    def corrected_prior(self, assessment: Assessment) -> FloatArray:
-        """P(true class | image), its mean pulled to the classes' estimated shares, (N, K)."""
-        posterior = assessment.consensus.channel.posterior(assessment.consensus.prior, self.labels.given)
-        return correct_prior(assessment.consensus.prior, posterior.mean(axis=0))
+    def _count(self, assessment: Assessment) -> None:
+        views = assessment.views
+        self.num_tallied += 1
+        self.tally["p_loss"] += log_odds(assessment.streams.p_loss)
+        self.tally["p_feature"] += log_odds(assessment.streams.p_feature)
+        self.tally["p_meta"] += log_odds(assessment.purified.p_meta)
+        self.tally["agreement"] += np.mean([view.agreement for view in views], axis=0)
+        self.tally["loss"] -= np.log(of_label(views[-1].probs, self.labels.given) + EPSILON)
+        self.tally["prior"] += assessment.consensus.prior
+
+    def state(self) -> dict[str, FloatArray]:
+        """Everything that a later round depends on, as arrays."""
+        lesson = self.lesson
+        state: dict[str, Any] = {f"tally_{name}": values for name, values in self.tally.items()}
+        state |= {"trust": self.trust, "hits": self.hits, "losses": self.losses}
+        state |= {"labelled": lesson.labelled, "targets": lesson.targets}
+        state |= {"guesses": lesson.guesses, "weights": lesson.weights}
+        state["counts"] = np.array([self.num_rounds, self.num_tallied])
+        if self.anchor is not None:
+            state["anchor_probs"] = self.anchor.probs
+        return state
+
+    def restore(self, state: dict[str, FloatArray], anchor: Scan | None) -> None:
+        """Take up a stored state; the anchor brings the neighbours, the state its probabilities."""
+        self.trust, self.hits, self.losses = state["trust"], state["hits"], state["losses"]
+        self.tally = {name: state[f"tally_{name}"] for name in (*TALLIED, "prior")}
+        self.num_rounds, self.num_tallied = (int(count) for count in state["counts"])
+        self.lesson = Lesson(
+            labelled=np.asarray(state["labelled"], dtype=bool),
+            targets=state["targets"],
+            guesses=state["guesses"],
+            weights=state["weights"],
+        )
+        if anchor is not None:
+            self.anchor = Scan(state["anchor_probs"], anchor.neighbor_rows, anchor.similarities, anchor.spaces)

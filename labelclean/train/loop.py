@@ -2,7 +2,8 @@
 
     training -> scan -> two streams -> parallel division -> meta purification -> the next lesson
 
-again and again, first on frozen features where the backbone is pre-trained, then with fine-tuning.
+again and again: first on frozen features where the backbone is pre-trained, then with fine-tuning. The three efforts
+are configurations of this one loop.
 
 # N rows, K classes, D features
 """
@@ -10,11 +11,10 @@ again and again, first on frozen features where the backbone is pre-trained, the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from labelclean.config import FitConfig
 from labelclean.records import BoolArray, FloatArray, Reporter, RoundRecord, phase
@@ -25,25 +25,24 @@ from labelclean.train.folds import assign_folds
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
-from labelclean.train.trainer import SCAN_BATCH, Schedule, TunedLearner
+from labelclean.train.trainer import Schedule, TunedLearner, scan_images
 
 Learner = FrozenLearner | TunedLearner
 
 
 @dataclass(slots=True)
 class LoopResult:
-    """What the loop leaves behind for the verdicts.
+    """What the rounds leave behind for the verdicts.
 
     Attributes:
         judges: one, or two that divided the data for each other.
-        assessments: for every round of the last stage, one per judge.
         scans: of the last round, one per judge.
         history: a record per round of all stages.
         learner: with the fitted networks or heads.
+        forward_passes, backward_passes: images that went through a backbone, each way.
     """
 
     judges: list[Judge]
-    assessments: list[list[Assessment]] = field(default_factory=list)
     scans: list[Scan] = field(default_factory=list)
     history: list[RoundRecord] = field(default_factory=list)
     learner: Learner | None = None
@@ -51,50 +50,182 @@ class LoopResult:
     backward_passes: int = 0
 
 
-class Loop:
-    """All that the rounds share."""
+class RoundLoop:
+    """The stages of a fit and what they share."""
 
     def __init__(
         self,
         labels: Labels,
-        groups: FloatArray,
         images: ImageStore,
         spec: BackboneSpec,
         config: FitConfig,
+        *,
         checkpoint: Checkpoint,
         reporter: Reporter,
     ) -> None:
         self.labels, self.images, self.spec, self.config = labels, images, spec, config
         self.checkpoint, self.reporter = checkpoint, reporter
-        rng = np.random.default_rng((config.seed, 1))
-        self.half = assign_folds(labels.given, groups, num_folds=2, rng=rng)
         self.result = LoopResult([Judge(labels, config)])
 
     def run(self) -> LoopResult:
         """All stages, each with its rounds."""
-        frozen: FrozenLearner | None = None
-        if self.spec.pretrained or not self.config.finetune:
+        config, result = self.config, self.result
+        frozen = None
+        if not config.finetune or (self.spec.pretrained and config.warm_rounds):
             frozen = self._frozen_learner()
-            num_rounds = self.config.warm_rounds if self.config.finetune else self.config.rounds
-            self._run_stage("frozen", frozen, num_rounds)
-        if self.config.finetune:
-            self._run_stage("finetune", self._tuned_learner(frozen), self.config.rounds)
-        return self.result
+            saved = self.checkpoint.load_round()
+            num_rounds = config.warm_rounds if config.finetune else config.rounds
+            # a kept fine-tuning round already holds what the frozen rounds found; only the neighbours are new
+            self._run_rounds("frozen", frozen, 0, 1 if saved else num_rounds)
+        if config.finetune:
+            anchor = result.scans[0] if frozen else None
+            tuned = self._tuned_learner(frozen)
+            first_round = self._start_tuning(tuned, anchor)
+            self._run_rounds("finetune", tuned, first_round, config.rounds)
+        return result
 
-    def _run_stage(self, stage: str, learner: Learner, num_rounds: int) -> None:
+    def _run_rounds(self, stage: str, learner: Learner, first_round: int, num_rounds: int) -> None:
+        """The loop itself."""
         result = self.result
-        result.assessments, result.learner = [], learner
-        for round_index in range(num_rounds):
-            if self.checkpoint.restore(stage, round_index, result, learner):
-                continue
+        result.learner = learner
+        for index in range(first_round, num_rounds):
             started = time.perf_counter()
-            with phase(self.reporter, f"Round {round_index + 1}/{num_rounds}, {stage}", passes_of(learner)):
-                learner.train([judge.lesson for judge in result.judges])
-                result.scans = learner.scan()
-            rng = np.random.default_rng((self.config.seed, 2, stage == "finetune", round_index))
+            with phase(self.reporter, f"{stage.capitalize()} round {index + 1} of {num_rounds}", learner.round_passes):
+                learner.train([judge.lesson for judge in result.judges], advance=self.reporter.advance)
+                result.scans = learner.scan(advance=self.reporter.advance)
+            rng = np.random.default_rng((self.config.seed, 2, int(stage == "finetune"), index))
+            counts = index >= num_rounds // 3
             assessed = [
-                judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)
+                judge.assess(scan, counts=counts, rng=rng)
+                for judge, scan in zip(result.judges, result.scans, strict=True)
             ]
-            result.assessments.append(assessed)
-            result.history.append(record_round(stage, round_index, started, assessed, learner))
-            self.checkpoint.save(stage, round_index, result, learner)
+            self._record(stage, index, time.perf_counter() - started, assessed, learner)
+            if isinstance(learner, TunedLearner) and index + 1 < num_rounds:
+                self._keep(index + 1, learner)
+
+    def _frozen_learner(self) -> FrozenLearner:
+        """Heads on the features of the untouched backbone, which are computed once."""
+        features = self.checkpoint.load_features()
+        if features is None:
+            num_passes = 2 * len(self.labels.given)
+            network = self.spec.build(self.config.seed).to(self.images.device).eval()
+            with phase(self.reporter, "Frozen features", num_passes):
+                _, features = scan_images(network, self.images, bf16=False, advance=self.reporter.advance)
+            self.result.forward_passes += num_passes
+            self.checkpoint.save_features(features)
+        return FrozenLearner(
+            features, self.labels.fold, num_neighbors=self.config.num_neighbors, device=self.images.device
+        )
+
+    def _tuned_learner(self, frozen: FrozenLearner | None) -> TunedLearner:
+        """Networks at their start: pre-trained bodies with fitted heads, or all at random."""
+        config, labels = self.config, self.labels
+        schedule = plan_schedule(config, num_rows=len(labels.given), pretrained=self.spec.pretrained)
+        rng = np.random.default_rng((config.seed, 1))
+        learner = TunedLearner(
+            self.spec,
+            self.images,
+            schedule,
+            judge=config.judge,
+            half=assign_folds(labels.given, labels.groups, num_folds=2, rng=rng),
+            num_neighbors=config.num_neighbors,
+            bf16=choose_precision(config.precision, self.spec, self.images.device, schedule.batch_size),
+            seed=config.seed,
+        )
+        if frozen is not None:
+            lesson = self.result.judges[0].lesson
+
+            def head_for(taught: BoolArray) -> tuple[FloatArray, FloatArray]:
+                return frozen.head_for(np.flatnonzero(taught), lesson)
+
+            learner.set_heads(head_for)
+        return learner
+
+    def _start_tuning(self, learner: TunedLearner, anchor: Scan | None) -> int:
+        """Prepare the judges for fine-tuning, or take up a kept round; the first round to run."""
+        result = self.result
+        if self.config.judge == "peer":
+            twin = Judge(self.labels, self.config)
+            twin.restore({name: values.copy() for name, values in result.judges[0].state().items()}, None)
+            result.judges.append(twin)
+        for judge in result.judges:
+            judge.start_stage(anchor)
+        saved = self.checkpoint.load_round()
+        if saved is None:
+            return 0
+        next_round, arrays, state, result.history = saved
+        for place, judge in enumerate(result.judges):
+            prefix = f"{place}/"
+            own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+            judge.restore(own, anchor)
+        result.forward_passes, result.backward_passes = (int(count) for count in arrays["passes"])
+        learner.restore(state)
+        return next_round
+
+    def _keep(self, next_round: int, learner: TunedLearner) -> None:
+        result = self.result
+        arrays = {
+            f"{place}/{name}": values
+            for place, judge in enumerate(result.judges)
+            for name, values in judge.state().items()
+        }
+        arrays["passes"] = np.array([result.forward_passes, result.backward_passes])
+        self.checkpoint.save_round(next_round, arrays, learner.state(), result.history)
+
+    def _record(self, stage: str, index: int, seconds: float, assessed: Sequence[Assessment], learner: Learner) -> None:
+        """Write the round into the history."""
+        result = self.result
+        forward, backward = learner.take_passes()
+        result.forward_passes += forward
+        result.backward_passes += backward
+        bins = np.concatenate([found.division.bins for found in assessed])
+        share_positive, share_negative, share_uncertain = np.bincount(bins, minlength=3) / len(bins)
+        rates = np.mean([noise_rates(found) for found in assessed], axis=0)
+        hits = [scan.probs.argmax(axis=1) == self.labels.given for scan in result.scans]
+        result.history.append(
+            RoundRecord(
+                stage=stage,
+                round=index,
+                seconds=seconds,
+                share_positive=float(share_positive),
+                share_negative=float(share_negative),
+                share_uncertain=float(share_uncertain),
+                share_accepted=float(np.mean([found.purified.accepted.mean() for found in assessed])),
+                noise_rate=float(rates[2]),
+                noise_rate_loss=float(rates[0]),
+                noise_rate_feature=float(rates[1]),
+                agreement=float(np.mean(hits)),
+                train_loss=learner.train_loss,
+                forward_passes=forward,
+                backward_passes=backward,
+                guards=tuple(dict.fromkeys(guard for found in assessed for guard in found.guards)),
+            )
+        )
+
+
+def noise_rates(found: Assessment) -> tuple[float, float, float]:
+    """Estimated share of wrong labels: by the loss stream, the feature stream, and purification."""
+    loss, feature, meta = (
+        1 - float(p.mean()) for p in (found.streams.p_loss, found.streams.p_feature, found.purified.p_meta)
+    )
+    return loss, feature, meta
+
+
+def plan_schedule(config: FitConfig, *, num_rows: int, pretrained: bool) -> Schedule:
+    """How long and how fast to train: the same number of steps in every round."""
+    batch_size = min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 32)), 32, 128)), num_rows)
+    passes = config.epochs * num_rows
+    if not pretrained:
+        networks = 1 if config.judge == "self" else 2
+        passes = max(config.scratch_epochs * num_rows, config.scratch_passes / networks)
+    return Schedule(
+        num_rounds=config.rounds,
+        num_steps=max(1, round(passes / batch_size / config.rounds)),
+        batch_size=batch_size,
+        learning_rate=config.learning_rate if pretrained else config.scratch_learning_rate,
+        weight_decay=config.weight_decay,
+        ema_decay=config.ema_decay,
+        mixup=config.mixup,
+        lambda_u=config.lambda_u,
+        lambda_r=config.lambda_r,
+    )

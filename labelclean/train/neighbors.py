@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import faiss
 import numpy as np
 
@@ -34,7 +36,7 @@ def nearest(features: FloatArray, queries: IntArray, num_neighbors: int) -> tupl
     vectors = np.ascontiguousarray(features, dtype=np.float32)
     k = min(num_neighbors, num_rows - 1)
     if num_rows <= EXACT_ROWS:
-        index = faiss.IndexFlatIP(num_features)
+        index: Any = faiss.IndexFlatIP(num_features)
     else:
         num_lists = int(4 * np.sqrt(num_rows))
         index = faiss.index_factory(num_features, f"IVF{num_lists},Flat", faiss.METRIC_INNER_PRODUCT)

@@ -15,6 +15,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,16 +91,14 @@ class TunedLearner:
         num_neighbors: int,
         bf16: bool,
         seed: int,
-        advance: Callable[[int], None],
     ) -> None:
         """
         Args:
             judge: self, peer or crossfit.
             half: each row's half, 0 or 1, for crossfit, (N,).
-            advance: told of the image passes as they happen.
         """
         self.images, self.schedule, self.judge = images, schedule, judge
-        self.num_neighbors, self.bf16, self.seed, self.advance = num_neighbors, bf16, seed, advance
+        self.num_neighbors, self.bf16, self.seed = num_neighbors, bf16, seed
         self.round = 0
         self.forward_passes = self.backward_passes = 0
         self.train_loss = float("nan")
@@ -132,19 +131,31 @@ class TunedLearner:
                     model.head.weight.copy_(torch.from_numpy(weight))
                     model.head.bias.copy_(torch.from_numpy(bias))
 
-    def train(self, lessons: Sequence[Lesson]) -> None:
+    @property
+    def round_passes(self) -> int:
+        """Image passes of a round, training and scan of all networks."""
+        training = self.schedule.num_steps * self.schedule.batch_size
+        return len(self.networks) * (training + 2 * len(self.networks[0].judges))
+
+    def take_passes(self) -> tuple[int, int]:
+        """Image passes since the last call, forward and backward."""
+        passes = self.forward_passes, self.backward_passes
+        self.forward_passes = self.backward_passes = 0
+        return passes
+
+    def train(self, lessons: Sequence[Lesson], *, advance: Callable[[int], None]) -> None:
         """One round of every network. With two lessons each network learns from the other's division."""
         losses = []
         for place, network in enumerate(self.networks):
             lesson = lessons[-1 - place] if len(lessons) > 1 else lessons[0]
-            losses.append(self._train_network(network, lesson, seed=self._seed(place)))
+            losses.append(self._train_network(network, lesson, seed=self._seed(place), advance=advance))
         self.train_loss = float(np.mean(losses))
         self.round += 1
 
     def _seed(self, place: int) -> int:
         return int(np.random.SeedSequence((self.seed, self.round, place)).generate_state(1)[0])
 
-    def _train_network(self, network: Network, lesson: Lesson, *, seed: int) -> float:
+    def _train_network(self, network: Network, lesson: Lesson, *, seed: int, advance: Callable[[int], None]) -> float:
         """Mean loss per row over the round."""
         device = self.images.device
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -160,9 +171,7 @@ class TunedLearner:
             for group in network.optimizer.param_groups:
                 group["lr"] = self.schedule.rate(network.step)
             x = augment(self.images.batch(rows), generator)
-            t, w, is_labelled = (
-                torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed)
-            )
+            t, w, is_labelled = (torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed))
             share = 1.0
             if self.schedule.mixup:
                 share = float(rng.beta(self.schedule.mixup, self.schedule.mixup))
@@ -180,7 +189,7 @@ class TunedLearner:
             update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
             total += float(loss.detach()) * len(rows)
             rows_seen += len(rows)
-            self.advance(len(rows))
+            advance(len(rows))
         self.forward_passes += rows_seen
         self.backward_passes += rows_seen
         return total / rows_seen
@@ -201,26 +210,46 @@ class TunedLearner:
         loss = loss + lambda_u * unlabelled_loss(logits[other], targets[other], weights[other])
         return loss / len(logits) + self.schedule.lambda_r * prior_penalty(logits, prior)
 
-    def scan(self) -> list[Scan]:
+    def scan(self, *, advance: Callable[[int], None]) -> list[Scan]:
         """One evaluation pass of every network by its moving average; one scan for self and crossfit, two for peer."""
-        passes = [self._pass(network) for network in self.networks]
+        passes = []
+        for network in self.networks:
+            probs, features = scan_images(network.average, self.images, bf16=self.bf16, advance=advance)
+            self.forward_passes += 2 * len(probs)
+            passes.append((probs, FeatureSpace(unit_norm(features), network.judges)))
         if self.judge == "crossfit":
             return [self._merge(passes)]
         return [self._merge([single]) for single in passes]
 
-    def _pass(self, network: Network) -> tuple[FloatArray, FeatureSpace]:
-        """Probabilities (N, K) and features of the image and its mirror, averaged."""
-        network.average.eval()
-        probs, features = [], []
-        with torch.inference_mode(), torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
-            for rows in np.array_split(np.arange(len(network.judges)), -(-len(network.judges) // SCAN_BATCH)):
-                x = self.images.batch(rows)
-                found = [network.average(view) for view in (x, x.flip(3))]
-                features.append(((found[0][0] + found[1][0]) / 2).cpu().numpy())
-                probs.append(((found[0][1].softmax(1) + found[1][1].softmax(1)) / 2).float().cpu().numpy())
-                self.advance(2 * len(rows))
-        self.forward_passes += 2 * len(network.judges)
-        return np.concatenate(probs), FeatureSpace(unit_norm(np.concatenate(features)), network.judges)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The moving averages of all networks, by name."""
+        return {
+            f"networks.{place}.{name}": value
+            for place, network in enumerate(self.networks)
+            for name, value in network.average.state_dict().items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a later round depends on."""
+        networks = [
+            {
+                "model": network.model.state_dict(),
+                "average": network.average.state_dict(),
+                "optimizer": network.optimizer.state_dict(),
+                "step": network.step,
+            }
+            for network in self.networks
+        ]
+        return {"networks": networks, "round": self.round}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a stored state."""
+        self.round = state["round"]
+        for network, stored in zip(self.networks, state["networks"], strict=True):
+            network.model.load_state_dict(stored["model"])
+            network.average.load_state_dict(stored["average"])
+            network.optimizer.load_state_dict(stored["optimizer"])
+            network.step = stored["step"]
 
     def _merge(self, passes: list[tuple[FloatArray, FeatureSpace]]) -> Scan:
         """Each row as the network that judges it sees it."""
@@ -233,6 +262,23 @@ class TunedLearner:
             queries = np.flatnonzero(space.judged)
             neighbor_rows[queries], similarities[queries] = nearest(space.features, queries, k)
         return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes))
+
+
+def scan_images(
+    network: Backbone, images: ImageStore, *, bf16: bool, advance: Callable[[int], None]
+) -> tuple[FloatArray, FloatArray]:
+    """Class probabilities (N, K) and features (N, D) of every image, averaged over the image and its mirror."""
+    probs, features = [], []
+    num_rows = len(images.rows)
+    network.eval()
+    with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        for rows in np.array_split(np.arange(num_rows), -(-num_rows // SCAN_BATCH)):
+            x = images.batch(rows)
+            found = [network(view) for view in (x, x.flip(3))]
+            features.append(((found[0][0] + found[1][0]) / 2).cpu().numpy())
+            probs.append(((found[0][1].softmax(1) + found[1][1].softmax(1)) / 2).cpu().numpy())
+            advance(2 * len(rows))
+    return np.concatenate(probs), np.concatenate(features)
 
 
 def _batches(num_rows: int, batch_size: int, num_steps: int, rng: np.random.Generator) -> Sequence[IntArray]:

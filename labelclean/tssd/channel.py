@@ -44,16 +44,16 @@ class NoiseChannel:
         logits = self.bias + sum(weight * view for weight, view in zip(self.weights, scores, strict=True))
         logits = logits - logits.max(axis=1, keepdims=True)
         exp = np.exp(logits)
-        return exp / exp.sum(axis=1, keepdims=True)
+        return np.asarray(exp / exp.sum(axis=1, keepdims=True))
 
     def posterior(self, prior: FloatArray, labels: IntArray) -> FloatArray:
         """P(true class | image, given label), (N, K)."""
         joint = prior * self.transition.T[labels]
-        return joint / joint.sum(axis=1, keepdims=True)
+        return np.asarray(joint / joint.sum(axis=1, keepdims=True))
 
     def clean_posterior(self, prior: FloatArray) -> FloatArray:
         """P(true class is c | image, the given label is c) for every label c that could have been given, (N, K)."""
-        return prior * np.diag(self.transition) / np.maximum(prior @ self.transition, EPSILON)
+        return np.asarray(prior * np.diag(self.transition) / np.maximum(prior @ self.transition, EPSILON))
 
 
 def fit_channel(

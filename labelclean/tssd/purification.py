@@ -1,4 +1,4 @@
-"""Meta purification: a classifier that answers 'is label c right for image i?' and mines right rows out of uncertain ones.
+"""Meta purification: a classifier that asks 'is label c right for image i?' mines right rows out of uncertain ones.
 
 Its evidence can be computed for any label, so that one trusted row yields a right pair and several wrong ones. It is
 cross-fitted: no row is judged by a classifier that saw it.
@@ -89,9 +89,7 @@ def gather_evidence(views: Sequence[View], consensus: Consensus, hits: FloatArra
         tables += [np.log(view.probs + EPSILON), np.log(view.votes + EPSILON), view.affinity]
         certainty += [(table * np.log(table + EPSILON)).sum(axis=1) for table in (view.probs, view.votes)]
     clean = consensus.channel.clean_posterior(consensus.prior)
-    return Evidence(
-        tables=tuple(tables), clean_odds=log_odds(clean), hits=hits, certainty=np.stack(certainty, axis=1)
-    )
+    return Evidence(tables=tuple(tables), clean_odds=log_odds(clean), hits=hits, certainty=np.stack(certainty, axis=1))
 
 
 def purify(
@@ -128,8 +126,10 @@ def purify(
         if min(use_right.sum(), use_wrong.sum()) < MIN_PAIRS:
             starved += 1
             continue
-        weights = [np.where(is_golden[rows[use]], GOLDEN_WEIGHT, 1.0) for rows, use in
-                   ((right[0], use_right), (wrong[0], use_wrong))]
+        weights = [
+            np.where(is_golden[rows[use]], GOLDEN_WEIGHT, 1.0)
+            for rows, use in ((right[0], use_right), (wrong[0], use_wrong))
+        ]
         ratio = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
         by_meta = ratio + np.log((1 - noise[judged]) / noise[judged])
         p_meta[judged] = sigmoid((by_meta + log_odds(consensus.p_clean[judged])) / 2)

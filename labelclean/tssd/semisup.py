@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, FloatArray, IntArray
 

@@ -60,7 +60,7 @@ def neighbor_votes(
     num_rows = len(neighbor_rows)
     weights = np.maximum(similarities, 0) * trust[neighbor_rows]
     flat = np.arange(num_rows)[:, None] * num_classes + voters[neighbor_rows]
-    raw = np.bincount(flat.ravel(), weights.ravel(), num_rows * num_classes).reshape(num_rows, num_classes)
+    raw: FloatArray = np.bincount(flat.ravel(), weights.ravel(), num_rows * num_classes).reshape(num_rows, num_classes)
     share = np.bincount(voters, weights=trust, minlength=num_classes) / max(trust.sum(), EPSILON)
     votes = raw / np.maximum(share, EPSILON) + VOTE_FLOOR
     agreement = of_label(raw, labels) / np.maximum(raw.sum(axis=1), EPSILON)
@@ -86,7 +86,7 @@ def prototype_affinity(features: FloatArray, labels: IntArray, trust: FloatArray
     own = of_label(affinity, labels) * norms[labels]
     rest = np.sqrt(np.maximum(norms[labels] ** 2 - 2 * trust * own + trust**2, 0))
     affinity[np.arange(len(labels)), labels] = np.where(rest > EPSILON, (own - trust) / np.maximum(rest, EPSILON), 0)
-    return affinity
+    return np.asarray(affinity)
 
 
 def loss_scores(views: Sequence[View]) -> list[FloatArray]:

@@ -1,0 +1,81 @@
+"""What an unfinished run keeps on disk, so that it can be carried on after an interruption.
+
+The frozen features are kept once they are computed, and the networks with all that the judges remember after every
+fine-tuning round. Arrays are stored without pickling, tensors are read with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from labelclean.errors import ResourceError
+from labelclean.records import FloatArray, RoundRecord
+
+
+class Checkpoint:
+    """The folder of an unfinished run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.features_file = folder / "features.npy"
+        self.round_file = folder / "round.pt"
+
+    def load_features(self) -> FloatArray | None:
+        """The frozen features, (N, D), where they were computed before."""
+        if not self.features_file.exists():
+            return None
+        features: FloatArray = np.load(self.features_file, allow_pickle=False)
+        return features
+
+    def save_features(self, features: FloatArray) -> None:
+        """Keep the frozen features."""
+        self._write(self.features_file, lambda file: np.save(file, features, allow_pickle=False))
+
+    def save_round(
+        self,
+        next_round: int,
+        arrays: dict[str, FloatArray],
+        learner: dict[str, Any],
+        history: list[RoundRecord],
+    ) -> None:
+        """Keep everything that the rounds from `next_round` on depend on."""
+        state = {
+            "next_round": next_round,
+            "arrays": {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()},
+            "learner": learner,
+            "history": json.dumps([dataclasses.asdict(record) for record in history]),
+        }
+        self._write(self.round_file, lambda file: torch.save(state, file))
+
+    def load_round(self) -> tuple[int, dict[str, FloatArray], dict[str, Any], list[RoundRecord]] | None:
+        """The next round's number, the judges' arrays, the learner's state and the history; None: no round is kept."""
+        if not self.round_file.exists():
+            return None
+        state = torch.load(self.round_file, map_location="cpu", weights_only=True)
+        arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
+        history = [RoundRecord(**{**entry, "guards": tuple(entry["guards"])}) for entry in json.loads(state["history"])]
+        return state["next_round"], arrays, state["learner"], history
+
+    def _write(self, file: Path, write: Callable[[Any], None]) -> None:
+        """Whole or not at all."""
+        part = file.with_suffix(".part")
+        try:
+            with open(part, "wb") as out:
+                write(out)
+                out.flush()
+                os.fsync(out.fileno())
+            part.replace(file)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            part.unlink(missing_ok=True)
+            raise ResourceError(
+                f"{file}: the run's state cannot be written: {str(error).splitlines()[0]}",
+                hint="Free space on that disk, then repeat the command with --resume.",
+            ) from error
