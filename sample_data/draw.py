@@ -465,7 +465,7 @@ def plan(rng: Rng) -> tuple[list[Row], list[Row]]:
     rows = []
     for index, source in enumerate(rng.permutation(len(pairs))):
         ending = "png" if index % PNG_EVERY == PNG_EVERY - 1 else "jpg"
-        rows.append(Row(f"images/{index + 1:04d}.{ending}", *pairs[source]))
+        rows.append(Row(f"{index + 1:04d}.{ending}", *pairs[source]))
     sound = [row for row in rows if row.label == row.true_label and row.path.endswith(".jpg")]
     damaged = [sound[index] for index in rng.choice(len(sound), 2, replace=False)]
     return rows, damaged
@@ -501,7 +501,7 @@ def main(folder: Path) -> None:
             data = data[: len(data) * 6 // 10]
         if row is empty:
             data = b""
-        (folder / row.path).write_bytes(data)
+        (folder / "images" / row.path).write_bytes(data)
     rows = [rows[index] for index in rng.permutation(len(rows))]
     write_table(folder / "labels.csv", rows, ("path", "label"))
     write_table(folder / "truth.csv", rows, ("path", "label", "true_label"))

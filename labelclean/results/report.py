@@ -223,7 +223,7 @@ def _cost(run: dict[str, Any]) -> Cost:
         backbone=config.get("backbone"),
         effort=config.get("effort"),
         device=run.get("device"),
-        seconds=sum(timings.values()) if timings else None,
+        seconds=timings.get("total", sum(timings.values())) if timings else None,
         timings=timings,
         forward_passes=passes.get("forward"),
         backward_passes=passes.get("backward"),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import pickle
+import difflib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,41 +115,62 @@ def prepare_backbone(config: FitConfig, *, num_classes: int, median_side: int) -
 
 def choose_image_size(config: FitConfig, median_side: int) -> int:
     """The model's own side, or less where the images are smaller: their median side, rounded to a multiple of 8."""
-    from timm.models import get_pretrained_cfg
-
-    cfg = get_pretrained_cfg(config.backbone)
+    cfg = _published(config)
     own = int(cfg.input_size[-1]) if cfg is not None else 224
     if median_side == 0 or (cfg is not None and cfg.fixed_input_size):
         return own
     return int(min(own, max(16, round(median_side / 8) * 8)))
 
 
+def _published(config: FitConfig) -> Any:
+    """What timm knows about the model's published weights; None where there are none.
+
+    Raises:
+        BackboneError: there is no such model, or no such weights of it.
+    """
+    import timm
+
+    if not timm.is_model(config.backbone):
+        name, all_names = config.backbone.split(".")[0], timm.list_models()
+        near = [known for known in all_names if name in known] or difflib.get_close_matches(name, all_names)
+        raise BackboneError(
+            f"timm has no model called {config.backbone}",
+            hint=f"Similar names: {', '.join(near[:5])}." if near else "See timm.list_models() for all names.",
+        )
+    try:
+        return timm.models.get_pretrained_cfg(config.backbone)
+    except RuntimeError as error:
+        raise BackboneError(f"{config.backbone}: {_cause(error)}", hint="Leave out what follows the point.") from error
+
+
 def _create_body(config: FitConfig, image_size: int, *, pretrained: bool) -> nn.Module:
     import timm
 
-    known = timm.is_model(config.backbone)
-    if not known:
-        near = timm.list_models(f"*{config.backbone.split('.')[0]}*")[:5]
-        raise BackboneError(
-            f"timm has no model called {config.backbone}",
-            hint=f"Similar names: {', '.join(near)}." if near else "See timm.list_models() for all names.",
-        )
     arguments = dict(config.model_kwargs)
-    cfg = timm.models.get_pretrained_cfg(config.backbone)
+    cfg = _published(config)
     if cfg is not None and cfg.fixed_input_size and image_size != cfg.input_size[-1]:
         arguments.setdefault("img_size", image_size)
     try:
-        return timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **arguments)
-    except (TypeError, ValueError, KeyError) as error:
+        body: nn.Module = timm.create_model(config.backbone, pretrained=False, num_classes=0, **arguments)
+    except Exception as error:  # whatever a model makes of arguments that it does not expect
         raise BackboneError(
-            f"timm cannot build {config.backbone} with {arguments}: {error}", hint="Check --model-kwargs."
+            f"timm cannot build {config.backbone} with {arguments}: {_cause(error)}", hint="Check --model-kwargs."
         ) from error
+    if not pretrained:
+        return body
+    try:
+        return timm.create_model(config.backbone, pretrained=True, num_classes=0, **arguments)
     except Exception as error:  # the hub's errors are of many kinds: no network, no such file, no such weights
         raise BackboneError(
-            f"pre-trained weights of {config.backbone} cannot be had: {str(error).splitlines()[0]}",
+            f"pre-trained weights of {config.backbone} cannot be had: {_cause(error)}",
             hint="Connect to the internet once, give a file with --weights FILE, or start at random with "
             "--weights none (needs --effort standard or thorough).",
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _fit_stem(body: nn.Module, config: FitConfig, image_size: int, *, keep_kernel: bool) -> bool:
@@ -192,16 +213,17 @@ def load_weights(body: nn.Module, file: Path) -> str:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BackboneError(f"{file}: no such file", hint="Give --weights auto, none, or an existing file.") from error
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, EOFError, Exception) as error:
+    except Exception as error:  # both readers raise nearly any exception on files that are something else
         raise BackboneError(
-            f"{file}: not readable as weights: {str(error).splitlines()[0]}",
+            f"{file}: not readable as weights: {_cause(error)}",
             hint="Give a .safetensors file or a plain state dict saved by torch.save.",
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     own = body.state_dict()
-    stored = {name.removeprefix("module."): value for name, value in state.items()}
+    items = state.items() if isinstance(state, dict) else ()
+    stored = {str(name).removeprefix("module."): value for name, value in items if isinstance(value, torch.Tensor)}
     fitting = {name: value for name, value in stored.items() if name in own and value.shape == own[name].shape}
     if 2 * len(fitting) < len(own):
         raise BackboneError(
@@ -227,7 +249,7 @@ def _count_features(body: nn.Module, config: FitConfig, image_size: int) -> int:
             shape = body(torch.zeros(1, 3, image_size, image_size)).shape
     except (RuntimeError, AssertionError, ValueError) as error:
         raise BackboneError(
-            f"{config.backbone} cannot take images of {image_size} px: {str(error).splitlines()[0]}",
+            f"{config.backbone} cannot take images of {image_size} px: {_cause(error)}",
             hint="Choose another --image-size, or --stem native.",
         ) from error
     if len(shape) != 2:

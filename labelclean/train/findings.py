@@ -44,7 +44,7 @@ def conclude(
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
     suggested, p_suggested = suggest(prior, p_clean, labels.given)
     scan, rounds = result.scans[0], sum(judge.num_rounds for judge in result.judges)
-    hits = sum(of_label(judge.hits, labels.given) for judge in result.judges)
+    hits = np.sum([of_label(judge.hits, labels.given) for judge in result.judges], axis=0)
     return Findings(
         rows=rows,
         bins=division.bins,

@@ -91,7 +91,7 @@ class Judge:
     def start_stage(self, anchor: Scan | None) -> None:
         """Forget the tally; from here on the anchor's view is looked at too."""
         self.anchor = anchor
-        self.tally = {name: np.zeros(len(self.labels.given)) for name in TALLIED}
+        self.tally: dict[str, FloatArray] = {name: np.zeros(len(self.labels.given)) for name in TALLIED}
         self.tally["prior"] = np.zeros((len(self.labels.given), self.labels.num_classes))
         self.num_tallied = 0
 

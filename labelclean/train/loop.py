@@ -106,12 +106,12 @@ class RoundLoop:
     def _frozen_learner(self) -> FrozenLearner:
         """Heads on the features of the untouched backbone, which are computed once."""
         features = self.checkpoint.load_features()
+        num_passes = 2 * len(self.labels.given)
+        self.result.forward_passes += num_passes  # by this process or by the one that was interrupted
         if features is None:
-            num_passes = 2 * len(self.labels.given)
             network = self.spec.build(self.config.seed).to(self.images.device).eval()
             with phase(self.reporter, "Frozen features", num_passes):
                 _, features = scan_images(network, self.images, bf16=False, advance=self.reporter.advance)
-            self.result.forward_passes += num_passes
             self.checkpoint.save_features(features)
         return FrozenLearner(
             features, self.labels.fold, num_neighbors=self.config.num_neighbors, device=self.images.device

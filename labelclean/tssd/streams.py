@@ -60,7 +60,8 @@ def neighbor_votes(
     num_rows = len(neighbor_rows)
     weights = np.maximum(similarities, 0) * trust[neighbor_rows]
     flat = np.arange(num_rows)[:, None] * num_classes + voters[neighbor_rows]
-    raw: FloatArray = np.bincount(flat.ravel(), weights.ravel(), num_rows * num_classes).reshape(num_rows, num_classes)
+    counts = np.bincount(flat.ravel(), weights=weights.ravel(), minlength=num_rows * num_classes)
+    raw = np.asarray(counts, dtype=np.float64).reshape(num_rows, num_classes)
     share = np.bincount(voters, weights=trust, minlength=num_classes) / max(trust.sum(), EPSILON)
     votes = raw / np.maximum(share, EPSILON) + VOTE_FLOOR
     agreement = of_label(raw, labels) / np.maximum(raw.sum(axis=1), EPSILON)
