@@ -71,7 +71,7 @@ class FitConfig:
     """Both streams above: certain positive, in [0.5, 1)."""
     distrust: float = 0.3
     """Both streams below: certain negative, in (0, trust]."""
-    num_neighbors: int = 25
+    num_neighbors: int = 50
     """Neighbours that vote on a row, >= 1."""
     folds: int = 5
     """Parts in which heads and meta-classifier are cross-fitted, >= 2."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
+from labelclean import cli
 from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, Bin, Fault, Findings, Manifest, RoundRecord
 from labelclean.results.files import write_json
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
+
+torch.set_num_threads(1)  # tests are small, and the same on every machine
+
+Outcome = tuple[int, str, str]
+Run = Callable[..., Outcome]
 
 
 def make_manifest(
@@ -128,3 +136,24 @@ def draw(image_folder: Path) -> Callable[..., Path]:
         return file
 
     return write
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def command(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["labelclean", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code: object = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, captured.out, captured.err
+
+    return command

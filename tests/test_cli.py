@@ -14,37 +14,14 @@ import numpy as np
 import pytest
 
 import labelclean.fit
-from labelclean import cli, console
+from labelclean import console
 from labelclean.config import FitConfig
 from labelclean.errors import BackboneError, ConfigError, InputError, LabelcleanError, ResourceError, RunFolderError
 from labelclean.records import phase
 from labelclean.results.run_folder import RunFolder
-
-Outcome = tuple[int, str, str]
-Run = Callable[..., Outcome]
+from tests.conftest import Run
 
 HEAVY = {"torch", "timm", "sklearn", "faiss", "pandas", "pyarrow", "numpy", "PIL"}
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def command(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["labelclean", *map(str, words)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code: object = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        assert isinstance(code, int)
-        return code, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.tssd.semisup import Lesson
 
-HEAD_RIDGE = 2e-3
+HEAD_RIDGE = 8e-3
 """Penalty on the squared coefficients of standardised features."""
 
 MAX_ITERATIONS = 60

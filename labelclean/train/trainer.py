@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from labelclean.data.augment import augment
-from labelclean.records import BoolArray, FloatArray, IntArray
+from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
-from labelclean.tssd.semisup import Lesson, labelled_loss, mix, prior_penalty, ramp, unlabelled_loss
+from labelclean.tssd.semisup import Lesson, confidence, labelled_loss, mix, prior_penalty, ramp, unlabelled_loss
 
 SCAN_BATCH = 256
 
@@ -162,12 +162,13 @@ class TunedLearner:
         believed = lesson.labelled & network.teaches
         # a network never sees the label of a row that it is to judge, in no form: it is taught its blind guess
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
-        weights = np.where(network.teaches, lesson.weights, lesson.guesses.max(axis=1))
-        prior = torch.from_numpy(targets.mean(axis=0)).to(device)
+        weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
+        useful = np.flatnonzero(weights > EPSILON)
+        prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
         total = 0.0
         network.model.train()
         rows_seen = 0
-        for rows in _batches(len(targets), self.schedule.batch_size, self.schedule.num_steps, rng):
+        for rows in _batches(useful, self.schedule.batch_size, self.schedule.num_steps, rng):
             for group in network.optimizer.param_groups:
                 group["lr"] = self.schedule.rate(network.step)
             x = augment(self.images.batch(rows), generator)
@@ -281,11 +282,10 @@ def scan_images(
     return np.concatenate(probs), np.concatenate(features)
 
 
-def _batches(num_rows: int, batch_size: int, num_steps: int, rng: np.random.Generator) -> Sequence[IntArray]:
+def _batches(rows: IntArray, batch_size: int, num_steps: int, rng: np.random.Generator) -> Sequence[IntArray]:
     """So many batches, going through a new permutation whenever the rows are used up."""
-    batch_size = min(batch_size, num_rows)
     wanted = batch_size * num_steps
-    order = np.concatenate([rng.permutation(num_rows) for _ in range(-(-wanted // num_rows))])[:wanted]
+    order = np.concatenate([rng.permutation(rows) for _ in range(-(-wanted // len(rows)))])[:wanted]
     return np.split(order, num_steps)
 
 

@@ -22,6 +22,9 @@ from labelclean.tssd.streams import Consensus
 RIDGE_STRENGTH = 0.1
 """Inverse penalty of the logistic regression."""
 
+META_SHARE = 0.75
+"""Weight of the meta-classifier's log-odds beside the channel's."""
+
 GOLDEN_WEIGHT = 3.0
 """What a pair from a golden row counts against one from the certain set."""
 
@@ -105,7 +108,7 @@ def purify(
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
 
     Balanced pairs teach a likelihood ratio; the prior odds of a wrong label come from the channel, per given label:
-    odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior by the mean of log-odds.
+    odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior by a weighted mean of log-odds.
 
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
@@ -132,7 +135,7 @@ def purify(
         ]
         ratio = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
         by_meta = ratio + np.log((1 - noise[judged]) / noise[judged])
-        p_meta[judged] = sigmoid((by_meta + log_odds(consensus.p_clean[judged])) / 2)
+        p_meta[judged] = sigmoid(META_SHARE * by_meta + (1 - META_SHARE) * log_odds(consensus.p_clean[judged]))
     guards = ("too few certain rows to train the meta-classifier: the channel judged alone",) if starved else ()
     return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), guards=guards)
 

@@ -34,10 +34,16 @@ class Lesson:
 
 
 def first_lesson(labels: IntArray, *, num_classes: int) -> Lesson:
-    """Every label is believed, as before anything is known."""
+    """Every label is believed, as before anything is known; the blind guesses know nothing."""
     targets = np.eye(num_classes, dtype=np.float32)[labels]
     ones = np.ones(len(labels), dtype=np.float32)
-    return Lesson(labelled=ones > 0, targets=targets, guesses=targets, weights=ones)
+    return Lesson(labelled=ones > 0, targets=targets, guesses=np.full_like(targets, 1 / num_classes), weights=ones)
+
+
+def confidence(guesses: FloatArray) -> FloatArray:
+    """How far each guess is from knowing nothing: 0 for all classes alike, 1 for a single one, (N,)."""
+    chance = 1 / guesses.shape[1]
+    return np.asarray((guesses.max(axis=1) - chance) / (1 - chance))
 
 
 def make_lesson(

@@ -1,0 +1,125 @@
+"""The noise channel on planted data: what was planted is found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labelclean.records import UNKNOWN, FloatArray, IntArray, of_label
+from labelclean.tssd.channel import NoiseChannel, class_noise, fit_channel
+
+NUM_CLASSES = 4
+
+
+def planted(
+    transition: FloatArray, *, num_rows: int = 4000, sharpness: float = 3.0, seed: int = 0
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Log-probabilities pi(z | x), true classes drawn from them, and labels drawn through the channel."""
+    rng = np.random.default_rng(seed)
+    logits = sharpness * rng.normal(size=(num_rows, len(transition)))
+    log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    truth = draw(np.exp(log_probs), rng)
+    return log_probs, truth, draw(transition[truth], rng)
+
+
+def draw(probs: FloatArray, rng: np.random.Generator) -> IntArray:
+    return np.asarray((probs.cumsum(axis=1) < rng.random((len(probs), 1))).sum(axis=1).clip(max=probs.shape[1] - 1))
+
+
+def symmetric(rate: float) -> FloatArray:
+    transition = np.full((NUM_CLASSES, NUM_CLASSES), rate / (NUM_CLASSES - 1))
+    np.fill_diagonal(transition, 1 - rate)
+    return transition
+
+
+def estimate(channel: NoiseChannel, scores: FloatArray, labels: IntArray) -> float:
+    """The noise rate by the channel's posterior."""
+    return float(1 - of_label(channel.posterior(channel.prior([scores]), labels), labels).mean())
+
+
+def test_planted_channel_is_recovered():
+    transition = np.array([[0.9, 0.1, 0, 0], [0, 0.6, 0.4, 0], [0.05, 0, 0.95, 0], [0.1, 0.1, 0.1, 0.7]])
+    scores, _, labels = planted(transition)
+    # the scores come at another temperature than the channel's own, which the fitted weight has to undo
+    channel = fit_channel([2 * scores], labels, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(channel.transition, transition, atol=0.04)
+    np.testing.assert_allclose(channel.transition.sum(axis=1), 1)
+    assert channel.weights == pytest.approx([0.5], abs=0.05)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.4])
+def test_noise_rate_is_within_two_points(rate: float):
+    scores, truth, labels = planted(symmetric(rate), sharpness=5.0, seed=1)
+    channel = fit_channel([scores], labels, rng=np.random.default_rng(0))
+    assert estimate(channel, scores, labels) == pytest.approx((truth != labels).mean(), abs=0.02)
+
+
+def test_ambiguous_but_clean_data_is_not_called_noisy():
+    scores, truth, labels = planted(np.eye(NUM_CLASSES), sharpness=1.5)
+    channel = fit_channel([scores], labels, rng=np.random.default_rng(0))
+    p_clean = of_label(channel.posterior(channel.prior([scores]), labels), labels)
+    disagreement = (scores.argmax(axis=1) != labels).mean()
+    assert (truth == labels).all()
+    assert disagreement > 0.25
+    assert estimate(channel, scores, labels) < 0.1 * disagreement
+    assert (p_clean < 0.5).mean() < 0.01
+
+
+def test_useless_view_gets_little_weight():
+    scores, _, labels = planted(symmetric(0.2))
+    nonsense = np.random.default_rng(5).normal(size=scores.shape)
+    channel = fit_channel([scores, nonsense], labels, rng=np.random.default_rng(0))
+    assert channel.weights[0] > 0.8
+    assert channel.weights[1] < 0.1
+
+
+def test_golden_rows_show_noise_that_the_labels_alone_hide():
+    """A model that makes the annotators' mistakes itself sees no noise; golden rows tell of it, all of them exactly."""
+    rng = np.random.default_rng(2)
+    _, truth, labels = planted(symmetric(0.3), seed=2)
+    scores = np.where(np.eye(NUM_CLASSES)[labels] > 0, np.log(0.7), np.log(0.1)) + rng.normal(0, 0.3, (4000, 4))
+    fidelity = []
+    for num_golden in (0, 1500, 4000):
+        golden = np.where(np.arange(4000) < num_golden, truth, UNKNOWN)
+        channel = fit_channel([scores], labels, golden=golden, rng=rng)
+        fidelity.append(np.diag(channel.transition).mean())
+    assert fidelity[0] > 0.95
+    assert fidelity[1] < fidelity[0] - 0.08
+    counts = np.histogram2d(truth, labels, bins=NUM_CLASSES)[0]
+    assert fidelity[2] == pytest.approx(np.diag(counts / counts.sum(axis=1, keepdims=True)).mean(), abs=0.002)
+
+
+def test_sample_of_many_rows_gives_nearly_the_same_channel():
+    scores, _, labels = planted(symmetric(0.2))
+    golden = np.full(len(labels), UNKNOWN)
+    full = fit_channel([scores], labels, rng=np.random.default_rng(0))
+    part = fit_channel([scores], labels, golden=golden, max_rows=2000, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(part.transition, full.transition, atol=0.05)
+
+
+def test_posteriors_equal_a_hand_computation():
+    transition = np.array([[0.8, 0.2], [0.4, 0.6]])
+    channel = NoiseChannel(transition=transition, weights=np.array([1.0]), bias=np.zeros(2))
+    prior = channel.prior([np.log([[0.75, 0.25]])])
+    np.testing.assert_allclose(prior, [[0.75, 0.25]])
+    # P(z = 0 | label 0) = .75 * .8 / (.75 * .8 + .25 * .4) = .6 / .7; P(z = 1 | label 1) = .15 / (.15 + .15)
+    np.testing.assert_allclose(channel.posterior(prior, np.array([0])), [[6 / 7, 1 / 7]])
+    np.testing.assert_allclose(channel.clean_posterior(prior), [[6 / 7, 1 / 2]])
+
+
+def test_class_noise_is_counted_by_given_label_and_bounded():
+    posterior = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0], [1.0, 0.0]])
+    noise = class_noise(posterior, np.array([0, 0, 1, 1]), floor=0.01)
+    np.testing.assert_allclose(noise, [0.3, 0.5])
+    assert class_noise(posterior[2:3], np.array([1]), floor=0.01)[1] == 0.01
+    assert class_noise(posterior[2:3], np.array([0]), ceiling=0.9)[0] == 0.9
+
+
+def test_shapes_that_do_not_match_are_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"\(3, 2\).* for 4 labels"):
+        fit_channel([np.zeros((3, 2))], np.zeros(4, int), rng=rng)
+    with pytest.raises(ValueError):
+        fit_channel([np.zeros((4, 2)), np.zeros((4, 3))], np.zeros(4, int), rng=rng)
+    with pytest.raises(ValueError):
+        fit_channel([], np.zeros(4, int), rng=rng)

@@ -1,0 +1,54 @@
+"""Folds: groups stay whole, classes are dealt out evenly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelclean.records import UNKNOWN
+from labelclean.train.folds import assign_folds, join_groups
+
+
+def digests_of(*files: int) -> np.ndarray:
+    return np.array(files, dtype=np.uint8)[:, None].repeat(16, axis=1)
+
+
+def test_every_class_is_dealt_out_evenly():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(4, 203, p=[0.5, 0.3, 0.15, 0.05])
+    folds = assign_folds(labels, np.arange(203), num_folds=5, rng=rng)
+    for label in range(4):
+        counts = np.bincount(folds[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 1
+    assert np.ptp(np.bincount(folds)) <= 1
+
+
+def test_groups_stay_whole():
+    rng = np.random.default_rng(0)
+    groups = np.unique(rng.integers(0, 40, 200), return_inverse=True)[1]
+    folds = assign_folds(rng.integers(0, 3, 200), groups, num_folds=4, rng=rng)
+    for group in range(groups.max() + 1):
+        assert len(set(folds[groups == group])) == 1
+    assert set(folds) == {0, 1, 2, 3}
+
+
+def test_folds_depend_on_the_seed_alone():
+    labels = np.arange(50) % 2
+    one, same, other = (
+        assign_folds(labels, np.arange(50), num_folds=2, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_groups_join_through_equal_files():
+    """Rows 0 and 2 share a group, 2 and 3 a file, 3 and 5 another group: one group. 1 and 4 share a file."""
+    groups = join_groups(np.array([7, UNKNOWN, 7, 4, UNKNOWN, 4, UNKNOWN]), digests_of(0, 1, 2, 2, 1, 5, 6))
+    assert len(set(groups[[0, 2, 3, 5]])) == 1
+    assert groups[1] == groups[4]
+    assert len(set(groups[[0, 1, 6]])) == 3
+    assert sorted(set(groups)) == [0, 1, 2]
+
+
+def test_rows_without_group_and_copy_stay_alone():
+    groups = join_groups(np.full(5, UNKNOWN), digests_of(4, 3, 2, 1, 0))
+    assert sorted(groups) == [0, 1, 2, 3, 4]

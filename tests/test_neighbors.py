@@ -1,0 +1,113 @@
+"""Nearest neighbours, and pictures that are the same but for their encoding."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelclean.records import UNKNOWN, ByteArray, FloatArray
+from labelclean.train import neighbors
+from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores, unit_norm
+
+
+def random_space(num_rows: int, num_features: int = 8) -> FloatArray:
+    return unit_norm(np.random.default_rng(0).normal(size=(num_rows, num_features)))
+
+
+def test_nearest_equals_brute_force():
+    features = random_space(60)
+    queries = np.array([3, 59, 0])
+    rows, cosines = nearest(features, queries, 7)
+    table = features[queries] @ features.T
+    table[np.arange(3), queries] = -np.inf
+    expected = np.argsort(-table, axis=1)[:, :7]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(cosines, np.take_along_axis(table, expected, axis=1), atol=1e-5)
+
+
+def test_exact_copies_find_each_other_and_never_themselves():
+    features = random_space(40)
+    features[:20] = features[0]
+    rows, cosines = nearest(features, np.arange(40), 5)
+    assert (rows != np.arange(40)[:, None]).all()
+    assert (rows[:20] < 20).all()
+    np.testing.assert_allclose(cosines[:20], 1, atol=1e-5)
+
+
+def test_more_neighbors_than_rows():
+    rows, cosines = nearest(random_space(4), np.arange(4), 25)
+    assert rows.shape == cosines.shape == (4, 3)
+    assert [sorted(found) for found in rows.tolist()] == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
+def test_large_data_are_searched_by_lists(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    centers = 5 * rng.normal(size=(100, 16))
+    features = unit_norm(np.repeat(centers, 60, axis=0) + rng.normal(size=(6000, 16)))
+    queries = np.arange(0, 6000, 7)
+    exact, _ = nearest(features, queries, 10)
+    monkeypatch.setattr(neighbors, "EXACT_ROWS", 1000)
+    rows, cosines = nearest(features, queries, 10)
+    overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.tolist(), rows.tolist(), strict=True)])
+    assert overlap > 0.95
+    assert (rows != queries[:, None]).all()
+    assert (np.diff(cosines, axis=1) <= 1e-6).all()
+
+
+def test_places_that_the_lists_leave_empty_weigh_nothing():
+    rows, cosines = neighbors._without_self(
+        np.array([[0, 4, 2, -1, -1]]), np.array([[1.0, 0.9, 0.8, -3e38, -3e38]]), np.array([0]), 4
+    )
+    np.testing.assert_array_equal(rows, [[4, 2, 4, 4]])
+    np.testing.assert_allclose(cosines, [[0.9, 0.8, 0, 0]])
+
+
+def test_unit_norm_of_equal_rows_is_finite():
+    assert np.isfinite(unit_norm(np.ones((3, 4)))).all()
+    np.testing.assert_allclose(np.linalg.norm(random_space(9), axis=1), 1, atol=1e-6)
+
+
+def picture(seed: int) -> ByteArray:
+    """A smooth picture of 64 x 64 pixels."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC))
+
+
+def reencoded(image: ByteArray) -> ByteArray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=60)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def test_same_pictures_are_grouped_and_lookalikes_in_feature_space_are_not():
+    """Rows 0 and 3 are one picture in two encodings, 1 and 4 one file; 2 and 5 are neighbours but look different."""
+    images = [picture(0), picture(1), picture(2), reencoded(picture(0)), picture(1), picture(5)]
+    pixels = np.stack([np.zeros((64, 64, 3), np.uint8), *images])  # the index has an unreadable row in front
+    digests = np.arange(6, dtype=np.uint8)[:, None].repeat(16, axis=1)
+    digests[4] = digests[1]
+    rows = np.array([[3, 1], [2, 0], [5, 0], [0, 1], [2, 0], [2, 0]])
+    cosines = np.array([[0.99, 0.1], [0.2, 0.1], [1.0, 0.1], [0.99, 0.1], [0.2, 0.1], [1.0, 0.1]])
+    groups = duplicate_groups(rows, cosines, pixels, np.arange(1, 7), digests)
+    assert groups.tolist() == [0, 1, UNKNOWN, 0, 1, UNKNOWN]
+
+
+def test_equal_pixels_that_are_not_near_in_feature_space_are_not_compared():
+    pixels = np.stack([picture(0), picture(0)])
+    digests = np.array([[0], [1]], dtype=np.uint8)
+    groups = duplicate_groups(np.array([[1], [0]]), np.array([[0.5], [0.5]]), pixels, np.arange(2), digests)
+    assert groups.tolist() == [UNKNOWN, UNKNOWN]
+
+
+def test_copies_of_copies_are_one_group():
+    pixels = np.stack([picture(0)] * 4)
+    digests = np.array([[0], [1], [1], [2]], dtype=np.uint8)
+    rows, cosines = np.array([[1], [0], [3], [2]]), np.full((4, 1), 0.95)
+    assert duplicate_groups(rows, cosines, pixels, np.arange(4), digests).tolist() == [0, 0, 0, 0]
+
+
+def test_outlier_score_is_the_mean_distance_to_the_nearest():
+    cosines = np.array([[0.9, 0.8, 0.7, 0.6, 0.5, -1.0], [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]])
+    np.testing.assert_allclose(outlier_scores(cosines), [0.3, 0.0], atol=1e-9)

@@ -1,0 +1,213 @@
+"""Meta purification: what it mines, what it may see, and the calibration on golden rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from labelclean.records import UNKNOWN, Bin, BoolArray, Division, FloatArray, IntArray, View
+from labelclean.tssd import purification
+from labelclean.tssd.channel import NoiseChannel
+from labelclean.tssd.division import divide
+from labelclean.tssd.purification import (
+    META_SHARE,
+    MIN_GOLDEN,
+    MIN_PAIRS,
+    Evidence,
+    calibrate,
+    draw_wrong,
+    gather_evidence,
+    log_odds,
+    purify,
+    sigmoid,
+    training_pairs,
+)
+from labelclean.tssd.streams import Consensus, channel_streams, reach_consensus
+from tests.blobs import flipped_blobs
+
+NONE_GOLDEN = np.full(450, UNKNOWN)
+FOLDS = np.arange(450) // 3 % 5
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def judged_blobs() -> tuple[Evidence, Consensus, Division, IntArray, BoolArray, IntArray]:
+    """Evidence, consensus, a division with many uncertain rows, labels, which are wrong, and the truth."""
+    view, labels, wrong, truth = flipped_blobs()
+    streams = channel_streams([view], labels, golden=NONE_GOLDEN, rng=rng())
+    division = divide(streams.p_loss, streams.p_feature, labels, trust=0.97, distrust=0.03)
+    consensus = reach_consensus([view], labels, golden=NONE_GOLDEN, rng=rng())
+    hits = np.eye(3)[view.probs.argmax(axis=1)]
+    return gather_evidence([view], consensus, hits), consensus, division, labels, wrong, truth
+
+
+def consensus_of(prior: FloatArray, transition: FloatArray) -> Consensus:
+    channel = NoiseChannel(transition=transition, weights=np.ones(1), bias=np.zeros(len(transition)))
+    return Consensus(channel=channel, prior=prior, p_clean=np.full(len(prior), 0.6))
+
+
+def test_right_uncertain_rows_are_accepted_and_wrong_ones_declined():
+    evidence, consensus, division, labels, wrong, _ = judged_blobs()
+    purified = purify(evidence, consensus, division, labels, golden=NONE_GOLDEN, fold=FOLDS, rng=rng())
+    uncertain = division.uncertain
+    assert uncertain.sum() > 40
+    assert wrong[uncertain].sum() > 10
+    assert not purified.accepted[~uncertain].any()
+    assert roc_auc_score(~wrong[uncertain], purified.p_meta[uncertain]) > 0.9
+    assert (purified.accepted == ~wrong)[uncertain].mean() > 0.8
+    assert wrong[purified.accepted].mean() < 0.5 * wrong[uncertain].mean()
+    assert purified.guards == ()
+    np.testing.assert_array_equal(purified.accepted, uncertain & (purified.p_meta > 0.5))
+
+
+def test_no_row_is_judged_by_a_classifier_that_saw_it(monkeypatch: pytest.MonkeyPatch):
+    evidence, consensus, division, labels, _, truth = judged_blobs()
+    # the first column of the evidence becomes the row's number
+    numbered = Evidence(
+        tables=evidence.tables,
+        clean_odds=evidence.clean_odds,
+        hits=evidence.hits,
+        certainty=np.arange(450, dtype=np.float64)[:, None],
+    )
+    seen: list[tuple[set[int], set[int]]] = []
+
+    def record(right: FloatArray, wrong: FloatArray, weights: list[FloatArray], judged: FloatArray) -> FloatArray:
+        seen.append((set(right[:, 0].astype(int)) | set(wrong[:, 0].astype(int)), set(judged[:, 0].astype(int))))
+        assert [len(w) for w in weights] == [len(right), len(wrong)]
+        return np.zeros(len(judged))
+
+    monkeypatch.setattr(purification, "_likelihood_ratio", record)
+    golden = np.where(np.arange(450) < 60, truth, UNKNOWN)
+    purify(numbered, consensus, division, labels, golden=golden, fold=FOLDS, rng=rng())
+    assert set().union(*(judged for _, judged in seen)) == set(range(450))
+    trusted = set(np.flatnonzero(~division.uncertain | (golden != UNKNOWN)).tolist())
+    for taught, judged in seen:
+        assert len({FOLDS[row] for row in judged}) == 1
+        assert taught == trusted - judged
+
+
+def test_prior_odds_come_from_the_channel(monkeypatch: pytest.MonkeyPatch):
+    """With evidence that says nothing, a label that the channel seldom spoils is likelier right than a bad one."""
+    monkeypatch.setattr(purification, "_likelihood_ratio", lambda right, wrong, weights, judged: np.zeros(len(judged)))
+    labels = np.arange(60) % 2
+    prior = np.full((60, 2), 0.5)
+    consensus = consensus_of(prior, np.array([[0.95, 0.05], [0.45, 0.55]]))
+    view = View(probs=prior, votes=prior, affinity=prior, agreement=np.full(60, 0.5))
+    evidence = gather_evidence([view], consensus, prior)
+    bins = np.array([Bin.CERTAIN_POSITIVE] * 30 + [Bin.CERTAIN_NEGATIVE] * 20 + [Bin.UNCERTAIN] * 10)
+    purified = purify(
+        evidence,
+        consensus,
+        Division(bins=bins),
+        labels,
+        golden=np.full(60, UNKNOWN),
+        fold=np.arange(60) // 2 % 3,
+        rng=rng(),
+    )
+    # P(right | label 0) = .95 / (.95 + .45), P(right | label 1) = .55 / (.55 + .05); pooled with the consensus's .6
+    for label, clean in ((0, 0.95 / 1.40), (1, 0.55 / 0.60)):
+        pooled = META_SHARE * np.log(clean / (1 - clean)) + (1 - META_SHARE) * np.log(0.6 / 0.4)
+        np.testing.assert_allclose(purified.p_meta[labels == label], 1 / (1 + np.exp(-pooled)), rtol=1e-6)
+
+
+def test_too_few_certain_rows_leave_the_judgement_to_the_consensus():
+    evidence, consensus, _, labels, _, _ = judged_blobs()
+    bins = np.full(450, int(Bin.UNCERTAIN))
+    bins[: MIN_PAIRS - 1] = Bin.CERTAIN_POSITIVE
+    purified = purify(evidence, consensus, Division(bins=bins), labels, golden=NONE_GOLDEN, fold=FOLDS, rng=rng())
+    assert "too few certain rows" in purified.guards[0]
+    np.testing.assert_array_equal(purified.p_meta, consensus.p_clean)
+
+
+def test_pairs_of_certain_and_golden_rows():
+    """Rows: two certain positives, a certain negative, an uncertain one, and two golden ones."""
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    golden = np.array([UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, 1, 0])
+    bins = np.array(
+        [Bin.CERTAIN_POSITIVE, Bin.CERTAIN_POSITIVE, Bin.CERTAIN_NEGATIVE, Bin.UNCERTAIN] + [Bin.UNCERTAIN] * 2
+    )
+    prior = np.full((6, 3), 1 / 3)
+    prior[4], prior[5] = [0.1, 0.6, 0.3], [0.5, 0.3, 0.2]
+    transition = np.array([[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]])
+    right, wrong = training_pairs(
+        consensus_of(prior, transition), Division(bins=bins), labels, golden=golden, rng=np.random.default_rng(1)
+    )
+    assert list(zip(*right, strict=True)) == [(0, 0), (1, 1), (4, 1), (5, 0)]
+    # confused labels of the positives, the negative's label, the contradicted one, the likeliest others of golden rows
+    assert list(zip(*wrong, strict=True)) == [(0, 1), (1, 2), (2, 2), (5, 2), (4, 2), (5, 1)]
+
+
+def test_golden_row_among_the_certain_ones_is_taught_by_its_golden_label_alone():
+    labels, golden = np.array([0, 0]), np.array([1, UNKNOWN])
+    consensus = consensus_of(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([[0.9, 0.1], [0.1, 0.9]]))
+    division = Division(bins=np.array([Bin.CERTAIN_POSITIVE, Bin.CERTAIN_POSITIVE]))
+    right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng())
+    assert list(zip(*right, strict=True)) == [(1, 0), (0, 1)]
+    assert (0, 0) in zip(*wrong, strict=True)
+
+
+def test_drawn_wrong_labels_follow_the_channel():
+    transition = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.0, 0.3, 0.7]])
+    labels = np.arange(30_000) % 3
+    drawn = draw_wrong(transition, labels, rng())
+    assert (drawn != labels).all()
+    assert (drawn[labels == 0] == 1).mean() == pytest.approx(2 / 3, abs=0.02)
+    assert (drawn[labels == 1] == 0).mean() == pytest.approx(1 / 2, abs=0.02)
+    assert (drawn[labels == 2] == 1).mean() > 0.99
+
+
+def test_evidence_of_a_pair_by_hand():
+    table = np.array([[3.0, 1.0, 2.0]])
+    evidence = Evidence(
+        tables=(table,),
+        clean_odds=np.array([[0.1, 0.2, 0.3]]),
+        hits=np.array([[0.5, 0.25, 0.25]]),
+        certainty=np.array([[-1.0]]),
+    )
+    rows = np.zeros(3, dtype=int)
+    # certainty; score, margin and rank in the table; odds and hits
+    expected = [[-1, 3, 1, 0, 0.1, 0.5], [-1, 1, -2, 2, 0.2, 0.25], [-1, 2, -1, 1, 0.3, 0.25]]
+    np.testing.assert_allclose(evidence.of((rows, np.arange(3))), expected)
+    np.testing.assert_array_equal(table, [[3, 1, 2]])
+
+
+def calibration_error(p: FloatArray, right: BoolArray) -> float:
+    bins = np.clip((p * 10).astype(int), 0, 9)
+    return float(sum(abs(p[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)))
+
+
+def test_golden_rows_calibrate_an_overconfident_p_clean():
+    chance = np.random.default_rng(3)
+    true_p = chance.random(3000)
+    right = chance.random(3000) < true_p
+    overconfident = sigmoid(4 * log_odds(true_p))
+    labels = np.zeros(3000, dtype=int)
+    truth = np.where(right, 0, 1)
+    is_golden = np.arange(3000) < 500
+    golden = np.where(is_golden, truth, UNKNOWN)
+    calibrated = calibrate(overconfident, labels, golden)
+    rest = ~is_golden
+    before, after = (calibration_error(p[rest], right[rest]) for p in (overconfident, calibrated))
+    assert before > 0.15
+    assert after < before / 3
+    ranked = calibrated[np.argsort(overconfident, kind="stable")]
+    assert (np.diff(ranked) > -1e-12).all()
+    assert len(np.unique(calibrated)) == len(np.unique(overconfident))
+    assert ((calibrated >= 0) & (calibrated <= 1)).all()
+
+
+@pytest.mark.parametrize(("num_right", "num_wrong"), [(MIN_GOLDEN - 10, 9), (200, MIN_PAIRS - 1), (MIN_PAIRS - 1, 200)])
+def test_too_few_golden_rows_of_a_kind_calibrate_nothing(num_right: int, num_wrong: int):
+    p_clean = np.linspace(0, 1, 500)
+    golden = np.full(500, UNKNOWN)
+    golden[:num_right], golden[num_right : num_right + num_wrong] = 0, 1
+    np.testing.assert_array_equal(calibrate(p_clean, np.zeros(500, dtype=int), golden), p_clean)
+
+
+def test_log_odds_and_sigmoid_undo_each_other_and_stay_finite():
+    p = np.array([0.0, 1e-4, 0.3, 0.5, 0.999, 1.0])
+    assert np.isfinite(log_odds(p)).all()
+    np.testing.assert_allclose(sigmoid(log_odds(p)), np.clip(p, 1e-5, 1 - 1e-5))

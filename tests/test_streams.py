@@ -1,0 +1,103 @@
+"""Both streams: neighbours and prototypes by hand, and flipped labels that have to come last."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from labelclean.records import EPSILON, UNKNOWN
+from labelclean.train.neighbors import unit_norm
+from labelclean.tssd.streams import (
+    VOTE_FLOOR,
+    channel_streams,
+    mixture_streams,
+    neighbor_votes,
+    prototype_affinity,
+    reach_consensus,
+)
+from tests.blobs import flipped_blobs
+
+
+def test_neighbor_votes_by_hand():
+    """Four rows, two neighbours each; row 3's vote weighs half, and negative cosines count for nothing."""
+    rows = np.array([[1, 2], [0, 3], [0, 1], [2, 0]])
+    cosines = np.array([[0.8, 0.4], [0.5, 1.0], [0.6, -0.7], [1.0, 0.2]])
+    labels, trust = np.array([0, 0, 1, 1]), np.array([1.0, 1.0, 1.0, 0.5])
+    votes, agreement = neighbor_votes(rows, cosines, labels, trust, labels=labels, num_classes=2)
+    raw = np.array([[0.8, 0.4], [0.5, 0.5], [0.6, 0.0], [0.2, 1.0]])
+    share = np.array([2.0, 1.5]) / 3.5
+    expected = raw / share + VOTE_FLOOR
+    np.testing.assert_allclose(votes, expected / expected.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(agreement, [0.8 / 1.2, 0.5, 0.0, 1.0 / 1.2])
+
+
+def test_votes_go_by_the_voters_label_and_agreement_by_the_row_s_own():
+    rows, cosines, trust = np.array([[1], [0]]), np.ones((2, 1)), np.ones(2)
+    votes, agreement = neighbor_votes(rows, cosines, np.array([1, 1]), trust, labels=np.array([0, 1]), num_classes=2)
+    assert (votes.argmax(axis=1) == 1).all()
+    np.testing.assert_array_equal(agreement, [0, 1])
+
+
+def test_neighbors_without_a_word_leave_an_even_vote():
+    votes, agreement = neighbor_votes(
+        np.array([[1], [0]]),
+        np.full((2, 1), -1.0),
+        np.array([0, 1]),
+        np.ones(2),
+        labels=np.array([0, 1]),
+        num_classes=2,
+    )
+    np.testing.assert_allclose(votes, 0.5)
+    np.testing.assert_array_equal(agreement, 0)
+
+
+def test_prototype_affinity_leaves_the_row_itself_out():
+    rng = np.random.default_rng(0)
+    features = unit_norm(rng.normal(size=(12, 5)))
+    labels, trust = rng.integers(0, 3, 12), rng.random(12)
+    affinity = prototype_affinity(features, labels, trust, num_classes=3)
+    for row in range(12):
+        for label in range(3):
+            members = [other for other in range(12) if labels[other] == label and other != row]
+            prototype = (features[members] * trust[members, None]).sum(axis=0)
+            cosine = features[row] @ prototype / max(np.linalg.norm(prototype), EPSILON)
+            assert affinity[row, label] == pytest.approx(cosine, abs=1e-4)
+
+
+def test_only_row_of_a_class_and_empty_classes_have_no_affinity():
+    features = unit_norm(np.random.default_rng(0).normal(size=(5, 4)))
+    affinity = prototype_affinity(features, np.array([0, 0, 0, 0, 1]), np.ones(5), num_classes=3)
+    assert affinity[4, 1] == pytest.approx(0, abs=1e-3)
+    np.testing.assert_array_equal(affinity[:, 2], 0)
+
+
+@pytest.mark.parametrize("kind", ["channel", "mixture"])
+def test_both_streams_rank_flipped_labels_last(kind: str):
+    view, labels, wrong, _ = flipped_blobs()
+    rng = np.random.default_rng(0)
+    if kind == "channel":
+        streams = channel_streams([view], labels, golden=None, rng=rng)
+    else:
+        losses = -np.log(view.probs[np.arange(len(labels)), labels])
+        streams = mixture_streams([view], labels, losses, rng=rng)
+    for p in (streams.p_loss, streams.p_feature):
+        assert roc_auc_score(~wrong, p) > 0.95
+        assert ((p >= 0) & (p <= 1)).all()
+
+
+def test_consensus_is_better_than_each_stream_and_knows_the_noise():
+    view, labels, wrong, _ = flipped_blobs()
+    golden = np.full(len(labels), UNKNOWN)
+    streams = channel_streams([view], labels, golden=golden, rng=np.random.default_rng(0))
+    consensus = reach_consensus([view], labels, golden=golden, rng=np.random.default_rng(0))
+    best = max(roc_auc_score(~wrong, p) for p in (streams.p_loss, streams.p_feature))
+    assert roc_auc_score(~wrong, consensus.p_clean) >= best - 0.005
+    assert 1 - consensus.p_clean.mean() == pytest.approx(wrong.mean(), abs=0.03)
+    np.testing.assert_allclose(consensus.prior.sum(axis=1), 1)
+
+
+def test_mixture_s_guards_say_which_stream_they_come_from():
+    view, labels, _, _ = flipped_blobs()
+    streams = mixture_streams([view], labels, np.zeros(len(labels)), rng=np.random.default_rng(0))
+    assert streams.guards[0].startswith("loss stream: all scores are equal")

@@ -1,0 +1,263 @@
+"""Fine-tuned networks: who is taught what, the moving average, the schedule, and carrying on where one stopped."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from labelclean.config import FitConfig
+from labelclean.records import UNKNOWN, FloatArray, IntArray
+from labelclean.train.backbone import BackboneSpec, prepare_backbone
+from labelclean.train.device import ImageStore, choose_device
+from labelclean.train.loop import plan_schedule
+from labelclean.train.trainer import Schedule, TunedLearner, scan_images, update_average
+from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
+
+CPU = torch.device("cpu")
+NUM_ROWS, SIDE = 24, 16
+HALF = np.arange(NUM_ROWS) // 3 % 2
+LABELS = np.arange(NUM_ROWS) % 3
+
+
+def ignore(_: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def spec() -> BackboneSpec:
+    config = FitConfig(backbone="test_resnet", weights="none", image_size=SIDE)
+    return prepare_backbone(config, num_classes=3, median_side=SIDE)
+
+
+def pixels() -> np.ndarray:
+    """Noise with a colour for each class, and an image in front that is not judged."""
+    rng = np.random.default_rng(0)
+    content = rng.integers(0, 120, (NUM_ROWS + 1, SIDE, SIDE, 3), dtype=np.uint8)
+    content[np.arange(NUM_ROWS) + 1, ..., LABELS] += 100
+    return content
+
+
+def schedule(**changes: Any) -> Schedule:
+    settings: dict[str, Any] = {
+        "num_rounds": 2,
+        "num_steps": 3,
+        "batch_size": 8,
+        "learning_rate": 0.05,
+        "weight_decay": 5e-4,
+        "ema_decay": 0.9,
+        "mixup": 4.0,
+        "lambda_u": 1.0,
+        "lambda_r": 1.0,
+    }
+    return Schedule(**(settings | changes))
+
+
+def learner_of(
+    spec: BackboneSpec, judge: str = "crossfit", *, device: torch.device = CPU, **changes: Any
+) -> TunedLearner:
+    return TunedLearner(
+        spec,
+        ImageStore(pixels(), np.arange(1, NUM_ROWS + 1), device),
+        schedule(**changes),
+        judge=judge,
+        half=HALF,
+        num_neighbors=5,
+        bf16=False,
+        seed=0,
+    )
+
+
+def lesson_of(labels: IntArray, *, labelled: np.ndarray | None = None) -> Lesson:
+    """As a judge makes it: guesses that do not know the labels, targets that do."""
+    prior = np.random.default_rng(1).dirichlet(np.full(3, 0.3), NUM_ROWS)
+    return make_lesson(
+        prior,
+        np.full(NUM_ROWS, 0.8),
+        labels,
+        np.ones(NUM_ROWS, bool) if labelled is None else labelled,
+        golden=np.full(NUM_ROWS, UNKNOWN),
+        temperature=0.5,
+    )
+
+
+def same_tensors(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_crossfit_never_sees_a_label_that_it_is_to_judge(spec: BackboneSpec, first: bool):
+    """Only labels and beliefs of one half differ, the half that network 0 judges and network 1 is taught."""
+    judged = HALF == 1
+    swapped = np.where(judged, (LABELS + 1) % 3, LABELS)
+    doubted = np.where(judged, np.arange(NUM_ROWS) % 2 == 0, True)
+    if first:
+        lessons = [first_lesson(labels, num_classes=3) for labels in (LABELS, swapped)]
+    else:
+        lessons = [lesson_of(LABELS), lesson_of(swapped, labelled=doubted)]
+    learners = []
+    for lesson in lessons:
+        learner = learner_of(spec)
+        assert not learner.networks[0].teaches[judged].any()
+        assert learner.networks[0].judges[judged].all()
+        for _ in range(2):
+            learner.train([lesson], advance=ignore)
+        learners.append(learner)
+    one, other = (learner.networks for learner in learners)
+    assert same_tensors(one[0].model, other[0].model)
+    assert same_tensors(one[0].average, other[0].average)
+    assert not same_tensors(one[1].model, other[1].model)
+    scans = [learner.scan(advance=ignore)[0] for learner in learners]
+    np.testing.assert_array_equal(scans[0].probs[judged], scans[1].probs[judged])
+
+
+@pytest.mark.parametrize(("judge", "num_networks", "num_scans"), [("self", 1, 1), ("peer", 2, 2), ("crossfit", 2, 1)])
+def test_every_way_of_judging_trains_and_scans(spec: BackboneSpec, judge: str, num_networks: int, num_scans: int):
+    learner = learner_of(spec, judge)
+    told: list[int] = []
+    learner.train([lesson_of(LABELS)] * num_scans, advance=told.append)
+    scans = learner.scan(advance=told.append)
+    assert len(learner.networks) == num_networks
+    assert len(scans) == num_scans
+    for scan in scans:
+        np.testing.assert_allclose(scan.probs.sum(axis=1), 1, atol=1e-5)
+        assert scan.neighbor_rows.shape == scan.similarities.shape == (NUM_ROWS, 5)
+        assert (scan.neighbor_rows != np.arange(NUM_ROWS)[:, None]).all()
+        judges = sum(space.judged.astype(int) for space in scan.spaces)
+        assert (judges == 1).all()
+    assert np.isfinite(learner.train_loss)
+    trained, scanned = num_networks * 3 * 8, num_networks * 2 * NUM_ROWS
+    assert sum(told) == learner.round_passes == trained + scanned
+    assert learner.take_passes() == (trained + scanned, trained)
+    assert learner.take_passes() == (0, 0)
+    names = learner.tensors()
+    assert {name.split(".")[1] for name in names} == {str(place) for place in range(num_networks)}
+
+
+def test_peers_are_taught_by_each_other_s_division(spec: BackboneSpec):
+    """Network 0 learns from the second lesson: changing the first does not touch it."""
+    ends = []
+    for first in (lesson_of(LABELS), lesson_of((LABELS + 1) % 3)):
+        learner = learner_of(spec, "peer")
+        learner.train([first, lesson_of(LABELS)], advance=ignore)
+        ends.append(learner.networks)
+    assert same_tensors(ends[0][0].model, ends[1][0].model)
+    assert not same_tensors(ends[0][1].model, ends[1][1].model)
+
+
+def test_training_learns(spec: BackboneSpec):
+    learner = learner_of(spec, "self", num_steps=40)
+    learner.train([first_lesson(LABELS, num_classes=3)], advance=ignore)
+    (scan,) = learner.scan(advance=ignore)
+    assert (scan.probs.argmax(axis=1) == LABELS).mean() > 0.9
+
+
+def test_restored_state_carries_on_identically(spec: BackboneSpec, tmp_path: Any):
+    lesson = lesson_of(LABELS, labelled=np.arange(NUM_ROWS) % 4 > 0)
+    straight = learner_of(spec)
+    straight.train([lesson], advance=ignore)
+    torch.save(straight.state(), tmp_path / "state.pt")
+    straight.train([lesson], advance=ignore)
+    resumed = learner_of(spec)
+    resumed.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    resumed.train([lesson], advance=ignore)
+    for one, other in zip(straight.networks, resumed.networks, strict=True):
+        assert same_tensors(one.model, other.model)
+        assert same_tensors(one.average, other.average)
+        assert one.step == other.step == 6
+    np.testing.assert_array_equal(straight.scan(advance=ignore)[0].probs, resumed.scan(advance=ignore)[0].probs)
+
+
+def test_rounds_differ_in_their_batches(spec: BackboneSpec):
+    ends = []
+    for skipped in (0, 1):
+        learner = learner_of(spec)
+        learner.round = skipped
+        learner.train([lesson_of(LABELS)], advance=ignore)
+        ends.append(learner.networks[0].model)
+    assert not same_tensors(*ends)
+
+
+def test_heads_start_where_they_are_told(spec: BackboneSpec):
+    learner = learner_of(spec)
+    asked: list[np.ndarray] = []
+
+    def head_for(taught: np.ndarray) -> tuple[FloatArray, FloatArray]:
+        asked.append(taught)
+        return np.full((3, spec.num_features), len(asked)), np.array([1.0, 2.0, 3.0])
+
+    learner.set_heads(head_for)
+    np.testing.assert_array_equal(asked, [HALF == 0, HALF == 1])
+    for place, network in enumerate(learner.networks):
+        for model in (network.model, network.average):
+            assert (model.head.weight == place + 1).all()
+            assert model.head.bias.tolist() == [1, 2, 3]
+        assert network.model.head.weight.requires_grad
+        assert not network.average.head.weight.requires_grad
+
+
+def test_average_moves_towards_the_model(spec: BackboneSpec):
+    model, average = spec.build(0), spec.build(1)
+    start = copy.deepcopy(average.state_dict())
+    update_average(average, model, decay=0.99, step=10_000)
+    for name, value in average.state_dict().items():
+        goal = model.state_dict()[name]
+        expected = 0.99 * start[name] + 0.01 * goal if value.dtype.is_floating_point else goal
+        torch.testing.assert_close(value, expected)
+    # early on it moves faster: at step 1 by 1 - 2 / 11
+    early = spec.build(1)
+    update_average(early, model, decay=0.99, step=1)
+    name = "body.conv1.weight" if "body.conv1.weight" in start else next(iter(start))
+    torch.testing.assert_close(early.state_dict()[name], start[name] * 2 / 11 + model.state_dict()[name] * 9 / 11)
+
+
+def test_learning_rate_rises_then_falls_along_a_cosine():
+    plan = schedule(num_rounds=4, num_steps=50, learning_rate=0.2)
+    rates = [plan.rate(step) for step in range(200)]
+    assert rates[0] == pytest.approx(0.02)
+    assert max(rates) == rates[10] == pytest.approx(0.2)
+    assert np.all(np.diff(rates[:10]) > 0)
+    assert np.all(np.diff(rates[10:]) < 0)
+    assert rates[105] == pytest.approx(0.1, rel=0.02)
+    assert 0 < rates[-1] < 0.001
+    assert schedule(num_rounds=1, num_steps=1).rate(0) > 0
+
+
+def test_schedule_is_planned_by_rows_and_start():
+    config = FitConfig(rounds=2, epochs=4.0, scratch_epochs=30.0, scratch_passes=60_000, judge="crossfit")
+    tuned = plan_schedule(config, num_rows=3200, pretrained=True)
+    assert tuned.batch_size == 128
+    assert tuned.num_rounds * tuned.num_steps * tuned.batch_size == pytest.approx(4 * 3200, rel=0.05)
+    assert tuned.learning_rate == config.learning_rate
+    scratch = plan_schedule(config, num_rows=100, pretrained=False)
+    assert scratch.batch_size == 32
+    assert scratch.num_rounds * scratch.num_steps * scratch.batch_size == pytest.approx(30_000, rel=0.05)
+    assert scratch.learning_rate == config.scratch_learning_rate
+    tiny = plan_schedule(FitConfig(epochs=0.1), num_rows=5, pretrained=True)
+    assert (tiny.batch_size, tiny.num_steps) == (5, 1)
+
+
+def test_scan_sees_an_image_and_its_mirror_alike(spec: BackboneSpec):
+    content = pixels()
+    found = []
+    for view in (content, content[:, :, ::-1].copy()):
+        store = ImageStore(view, np.arange(1, NUM_ROWS + 1), CPU)
+        found.append(scan_images(spec.build(0), store, bf16=False, advance=ignore))
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-6)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_and_cpu_agree(spec: BackboneSpec):
+    learners = [learner_of(spec, device=choose_device(name)) for name in ("cpu", "cuda")]
+    for learner in learners:
+        learner.train([lesson_of(LABELS)], advance=ignore)
+    cpu, gpu = (learner.scan(advance=ignore)[0] for learner in learners)
+    assert learners[1].images.resident is not None
+    np.testing.assert_allclose(gpu.probs, cpu.probs, atol=0.02)
+    np.testing.assert_allclose(gpu.similarities, cpu.similarities, atol=0.05)
