@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from labelclean.errors import ConfigError
 
 Effort = Literal["quick", "standard", "thorough"]
-Judge = Literal["self", "peer", "crossfit"]
+Judge = Literal["auto", "self", "peer", "crossfit"]
 StreamKind = Literal["channel", "mixture"]
 Stem = Literal["auto", "small", "native"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -60,11 +60,13 @@ class FitConfig:
     """Train the backbone; False: it stays frozen and only heads are trained."""
     warm_rounds: int = 4
     """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0."""
-    rounds: int = 2
-    """Rounds of the loop (of its fine-tuning part, where there is one), >= 1."""
-    judge: Judge = "crossfit"
+    rounds: int = 0
+    """Rounds of the loop (of its fine-tuning part, where there is one), >= 1; 0: 2 from pre-trained weights, 6 from
+    a random start."""
+    judge: Judge = "auto"
     """Who judges a row. self: one network and its moving average; peer: two networks that divide the data for each
-    other; crossfit: two networks, each taught the labels of one half and judging the other half."""
+    other; crossfit: two networks, each taught the labels of one half and judging the other half; auto: crossfit from
+    pre-trained weights, self from a random start, where half of the labels teach too little."""
     streams: StreamKind = "channel"
     """How a stream's scores become a posterior: the noise channel, or a two-component Gaussian mixture."""
     trust: float = 0.7
@@ -86,6 +88,9 @@ class FitConfig:
     """The same when it starts at random."""
     scratch_passes: int = 60_000
     """At least so many image passes from a random start, however few the rows, >= 0."""
+    warmup_share: float = 0.5
+    """Share of the training from a random start that goes into the first round, which believes every label, in
+    (0, 1)."""
     learning_rate: float = 0.004
     """Peak learning rate of a pre-trained network, > 0."""
     scratch_learning_rate: float = 0.05
@@ -139,7 +144,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "workers": (0, 1024),
     "image_size": (0, 4096),
     "warm_rounds": (0, 100),
-    "rounds": (1, 100),
+    "rounds": (0, 100),
     "trust": (0.5, 0.999),
     "distrust": (0.001, 0.999),
     "num_neighbors": (1, 1000),
@@ -148,6 +153,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "epochs": (0.1, 10_000),
     "scratch_epochs": (0.1, 10_000),
     "scratch_passes": (0, UNLIMITED),
+    "warmup_share": (0.01, 0.99),
     "learning_rate": (1e-7, 10),
     "scratch_learning_rate": (1e-7, 10),
     "weight_decay": (0, 1),
@@ -161,7 +167,7 @@ RANGES: dict[str, tuple[float, float]] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"finetune": False, "rounds": 6},
     "standard": {},
-    "thorough": {"judge": "crossfit", "warm_rounds": 6, "rounds": 4, "epochs": 8.0, "scratch_epochs": 60.0},
+    "thorough": {"judge": "peer", "warm_rounds": 6, "rounds": 6, "epochs": 8.0, "scratch_epochs": 60.0},
 }
 """What each effort sets; everything else keeps its default."""
 

@@ -74,14 +74,14 @@ class RoundLoop:
         if not config.finetune or (self.spec.pretrained and config.warm_rounds):
             frozen = self._frozen_learner()
             saved = self.checkpoint.load_round()
-            num_rounds = config.warm_rounds if config.finetune else config.rounds
+            num_rounds = config.warm_rounds if config.finetune else count_rounds(config, pretrained=True)
             # a kept fine-tuning round already holds what the frozen rounds found; only the neighbours are new
             self._run_rounds("frozen", frozen, 0, 1 if saved else num_rounds)
         if config.finetune:
             anchor = result.scans[0] if frozen else None
             tuned = self._tuned_learner(frozen)
             first_round = self._start_tuning(tuned, anchor)
-            self._run_rounds("finetune", tuned, first_round, config.rounds)
+            self._run_rounds("finetune", tuned, first_round, len(tuned.schedule.steps))
         return result
 
     def _run_rounds(self, stage: str, learner: Learner, first_round: int, num_rounds: int) -> None:
@@ -120,13 +120,19 @@ class RoundLoop:
     def _tuned_learner(self, frozen: FrozenLearner | None) -> TunedLearner:
         """Networks at their start: pre-trained bodies with fitted heads, or all at random."""
         config, labels = self.config, self.labels
-        schedule = plan_schedule(config, num_rows=len(labels.given), pretrained=self.spec.pretrained)
+        judge = choose_judge(config, pretrained=self.spec.pretrained)
+        schedule = plan_schedule(
+            config,
+            num_rows=len(labels.given),
+            num_networks=1 if judge == "self" else 2,
+            pretrained=self.spec.pretrained,
+        )
         rng = np.random.default_rng((config.seed, 1))
         learner = TunedLearner(
             self.spec,
             self.images,
             schedule,
-            judge=config.judge,
+            judge=judge,
             half=assign_folds(labels.given, labels.groups, num_folds=2, rng=rng),
             num_neighbors=config.num_neighbors,
             bf16=choose_precision(config.precision, self.spec, self.images.device, schedule.batch_size),
@@ -144,7 +150,7 @@ class RoundLoop:
     def _start_tuning(self, learner: TunedLearner, anchor: Scan | None) -> int:
         """Prepare the judges for fine-tuning, or take up a kept round; the first round to run."""
         result = self.result
-        if self.config.judge == "peer":
+        if learner.judge == "peer":
             twin = Judge(self.labels, self.config)
             twin.restore({name: values.copy() for name, values in result.judges[0].state().items()}, None)
             result.judges.append(twin)
@@ -211,16 +217,30 @@ def noise_rates(found: Assessment) -> tuple[float, float, float]:
     return loss, feature, meta
 
 
-def plan_schedule(config: FitConfig, *, num_rows: int, pretrained: bool) -> Schedule:
-    """How long and how fast to train: the same number of steps in every round."""
+def count_rounds(config: FitConfig, *, pretrained: bool) -> int:
+    """Rounds of the last stage."""
+    return config.rounds or (2 if pretrained else 6)
+
+
+def choose_judge(config: FitConfig, *, pretrained: bool) -> str:
+    """self, peer or crossfit."""
+    if config.judge == "auto":
+        return "crossfit" if pretrained else "self"
+    return config.judge
+
+
+def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:
+    """How long and how fast to train: equal rounds, but for a longer first one from a random start."""
     batch_size = min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 32)), 32, 128)), num_rows)
+    num_rounds = count_rounds(config, pretrained=pretrained)
+    shares = np.full(num_rounds, 1 / num_rounds)
     passes = config.epochs * num_rows
     if not pretrained:
-        networks = 1 if config.judge == "self" else 2
-        passes = max(config.scratch_epochs * num_rows, config.scratch_passes / networks)
+        passes = max(config.scratch_epochs * num_rows, config.scratch_passes / num_networks)
+        if num_rounds > 1:
+            shares = np.array([config.warmup_share] + [(1 - config.warmup_share) / (num_rounds - 1)] * (num_rounds - 1))
     return Schedule(
-        num_rounds=config.rounds,
-        num_steps=max(1, round(passes / batch_size / config.rounds)),
+        steps=tuple(max(1, round(share * passes / batch_size)) for share in shares),
         batch_size=batch_size,
         learning_rate=config.learning_rate if pretrained else config.scratch_learning_rate,
         weight_decay=config.weight_decay,

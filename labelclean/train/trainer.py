@@ -36,13 +36,11 @@ class Schedule:
     """How the networks are trained, over all rounds together.
 
     Attributes:
-        num_steps: optimiser steps of each network in each round.
+        steps: optimiser steps of each network in each round, one entry per round.
         learning_rate: at its peak.
-        warmup_steps: over which the learning rate rises at the start.
     """
 
-    num_rounds: int
-    num_steps: int
+    steps: tuple[int, ...]
     batch_size: int
     learning_rate: float
     weight_decay: float
@@ -53,7 +51,7 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: up in a line over the first twentieth, then down along a cosine."""
-        total = self.num_rounds * self.num_steps
+        total = sum(self.steps)
         warm = max(1, total // 20)
         if step < warm:
             return self.learning_rate * (step + 1) / warm
@@ -134,7 +132,7 @@ class TunedLearner:
     @property
     def round_passes(self) -> int:
         """Image passes of a round, training and scan of all networks."""
-        training = self.schedule.num_steps * self.schedule.batch_size
+        training = self.schedule.steps[min(self.round, len(self.schedule.steps) - 1)] * self.schedule.batch_size
         return len(self.networks) * (training + 2 * len(self.networks[0].judges))
 
     def take_passes(self) -> tuple[int, int]:
@@ -168,7 +166,7 @@ class TunedLearner:
         total = 0.0
         network.model.train()
         rows_seen = 0
-        for rows in _batches(useful, self.schedule.batch_size, self.schedule.num_steps, rng):
+        for rows in _batches(useful, self.schedule.batch_size, self.schedule.steps[self.round], rng):
             for group in network.optimizer.param_groups:
                 group["lr"] = self.schedule.rate(network.step)
             x = augment(self.images.batch(rows), generator)
@@ -206,7 +204,7 @@ class TunedLearner:
     ) -> torch.Tensor:
         """L_C + lambda_u * L_U + lambda_r * L_reg, per row of the batch."""
         other = ~is_labelled
-        lambda_u = self.schedule.lambda_u * ramp(step / (self.schedule.num_rounds * self.schedule.num_steps))
+        lambda_u = self.schedule.lambda_u * ramp(step / sum(self.schedule.steps))
         loss = labelled_loss(logits[is_labelled], targets[is_labelled], weights[is_labelled])
         loss = loss + lambda_u * unlabelled_loss(logits[other], targets[other], weights[other])
         return loss / len(logits) + self.schedule.lambda_r * prior_penalty(logits, prior)

@@ -1,0 +1,42 @@
+"""The house keeps its order: imports run downwards, and only the console prints."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "labelclean"
+BELOW = {
+    "tssd": {"tssd", "records", "errors"},
+    "data": {"data", "tssd", "records", "config", "errors"},
+    "train": {"train", "data", "tssd", "records", "config", "errors"},
+    "results": {"results", "data", "tssd", "records", "config", "errors"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    """The parts of labelclean that a module imports, at its head or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("labelclean."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("layer", sorted(BELOW))
+def test_imports_run_downwards(layer: str) -> None:
+    files = sorted((PACKAGE / layer).glob("*.py"))
+    assert files
+    assert {str(file): imported(file) - BELOW[layer] for file in files if imported(file) - BELOW[layer]} == {}
+
+
+def test_only_the_console_prints() -> None:
+    printing = [
+        file.name
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
+    assert set(printing) <= {"console.py"}
