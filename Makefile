@@ -18,6 +18,7 @@ setup: .venv/.ready
 
 demo: setup
 	$(BIN)/labelclean fit sample_data/images sample_data/labels.csv --config sample_data/fit.toml --out $(DEMO) --overwrite
+	$(BIN)/labelclean report $(DEMO)
 	$(BIN)/labelclean evaluate $(DEMO) sample_data/truth.csv
 
 check: setup

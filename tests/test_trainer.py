@@ -13,7 +13,7 @@ from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device
-from labelclean.train.loop import plan_schedule
+from labelclean.train.loop import choose_judge, count_rounds, plan_schedule
 from labelclean.train.trainer import Schedule, TunedLearner, scan_images, update_average
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 
@@ -43,8 +43,7 @@ def pixels() -> np.ndarray:
 
 def schedule(**changes: Any) -> Schedule:
     settings: dict[str, Any] = {
-        "num_rounds": 2,
-        "num_steps": 3,
+        "steps": (3, 3),
         "batch_size": 8,
         "learning_rate": 0.05,
         "weight_decay": 5e-4,
@@ -150,7 +149,7 @@ def test_peers_are_taught_by_each_other_s_division(spec: BackboneSpec):
 
 
 def test_training_learns(spec: BackboneSpec):
-    learner = learner_of(spec, "self", num_steps=40)
+    learner = learner_of(spec, "self", steps=(40,))
     learner.train([first_lesson(LABELS, num_classes=3)], advance=ignore)
     (scan,) = learner.scan(advance=ignore)
     assert (scan.probs.argmax(axis=1) == LABELS).mean() > 0.9
@@ -216,7 +215,7 @@ def test_average_moves_towards_the_model(spec: BackboneSpec):
 
 
 def test_learning_rate_rises_then_falls_along_a_cosine():
-    plan = schedule(num_rounds=4, num_steps=50, learning_rate=0.2)
+    plan = schedule(steps=(80, 40, 40, 40), learning_rate=0.2)
     rates = [plan.rate(step) for step in range(200)]
     assert rates[0] == pytest.approx(0.02)
     assert max(rates) == rates[10] == pytest.approx(0.2)
@@ -224,21 +223,31 @@ def test_learning_rate_rises_then_falls_along_a_cosine():
     assert np.all(np.diff(rates[10:]) < 0)
     assert rates[105] == pytest.approx(0.1, rel=0.02)
     assert 0 < rates[-1] < 0.001
-    assert schedule(num_rounds=1, num_steps=1).rate(0) > 0
+    assert schedule(steps=(1,)).rate(0) > 0
 
 
 def test_schedule_is_planned_by_rows_and_start():
-    config = FitConfig(rounds=2, epochs=4.0, scratch_epochs=30.0, scratch_passes=60_000, judge="crossfit")
-    tuned = plan_schedule(config, num_rows=3200, pretrained=True)
+    config = FitConfig(rounds=4, epochs=4.0, scratch_epochs=30.0, scratch_passes=60_000, warmup_share=0.4)
+    tuned = plan_schedule(config, num_rows=3200, num_networks=2, pretrained=True)
     assert tuned.batch_size == 128
-    assert tuned.num_rounds * tuned.num_steps * tuned.batch_size == pytest.approx(4 * 3200, rel=0.05)
+    assert tuned.steps == (25,) * 4  # of 128: four passes over 3,200 rows
     assert tuned.learning_rate == config.learning_rate
-    scratch = plan_schedule(config, num_rows=100, pretrained=False)
+    scratch = plan_schedule(config, num_rows=100, num_networks=2, pretrained=False)
     assert scratch.batch_size == 32
-    assert scratch.num_rounds * scratch.num_steps * scratch.batch_size == pytest.approx(30_000, rel=0.05)
+    assert sum(scratch.steps) * 32 == pytest.approx(60_000 / 2, rel=0.01)
+    assert scratch.steps[0] == pytest.approx(0.4 * sum(scratch.steps), rel=0.01)
+    assert len(set(scratch.steps[1:])) == 1
     assert scratch.learning_rate == config.scratch_learning_rate
-    tiny = plan_schedule(FitConfig(epochs=0.1), num_rows=5, pretrained=True)
-    assert (tiny.batch_size, tiny.num_steps) == (5, 1)
+    tiny = plan_schedule(FitConfig(epochs=0.1, rounds=3), num_rows=5, num_networks=1, pretrained=True)
+    assert (tiny.batch_size, tiny.steps) == (5, (1, 1, 1))
+
+
+def test_rounds_and_judge_are_chosen_by_the_start_or_as_told():
+    auto, told = FitConfig(), FitConfig(rounds=5, judge="peer")
+    for pretrained, judge in ((True, "crossfit"), (False, "self")):
+        assert choose_judge(auto, pretrained=pretrained) == judge
+        assert count_rounds(auto, pretrained=pretrained) >= 1
+        assert (choose_judge(told, pretrained=pretrained), count_rounds(told, pretrained=pretrained)) == ("peer", 5)
 
 
 def test_scan_sees_an_image_and_its_mirror_alike(spec: BackboneSpec):

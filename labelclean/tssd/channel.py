@@ -21,6 +21,9 @@ from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 REFIT_PRIOR_EVERY = 5
 """EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""
 
+STANDSTILL = 1e-4
+"""EM has converged when no entry of T moves by more in a step that left the prior alone."""
+
 BIAS_PENALTY = 1e-3
 INITIAL_FIDELITY = 0.9
 
@@ -61,7 +64,7 @@ def fit_channel(
     labels: IntArray,
     *,
     golden: IntArray | None = None,
-    num_iterations: int = 30,
+    num_iterations: int = 100,
     max_rows: int = 100_000,
     rng: np.random.Generator,
 ) -> NoiseChannel:
@@ -72,7 +75,7 @@ def fit_channel(
             that have not learnt the row's own label: memorised labels look like clean ones.
         labels: given labels, (N,) in [0, K).
         golden: true labels where they are known, UNKNOWN elsewhere, (N,).
-        num_iterations: EM steps.
+        num_iterations: EM steps at most; it ends earlier once T stands still.
         max_rows: fit on a random sample of this size when there are more.
         rng: draws that sample.
     Raises:
@@ -99,7 +102,9 @@ def fit_channel(
         posterior = joint / joint.sum(1, keepdim=True)
         settled = truth >= 0
         posterior[settled] = torch.nn.functional.one_hot(truth[settled], num_classes).double()
-        transition = _transition(posterior, given)
+        before, transition = transition, _transition(posterior, given)
+        if iteration % REFIT_PRIOR_EVERY and (transition - before).abs().max() < STANDSTILL:
+            break
     return NoiseChannel(transition=transition.numpy(), weights=log_weights.exp().numpy(), bias=bias.numpy())
 
 
