@@ -108,7 +108,7 @@ class FitConfig:
     lambda_r: float = 1.0
     """Weight of the pull of the mean prediction towards the class prior, >= 0."""
     precision: Precision = "auto"
-    """Number format of training; auto: the faster of both, timed at the start."""
+    """Number format of training; auto: the faster of both, timed at the start and written into the run's settings."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import platform
 import resource
 import shutil
@@ -12,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +17,10 @@ import numpy as np
 
 from labelclean import __version__
 from labelclean.config import FitConfig, as_dict, read_toml, resolve
-from labelclean.data.images import Decoded, decode_all, median_side, open_map
+from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
-from labelclean.errors import InputError, RunFolderError
-from labelclean.records import Fault, Findings, IntArray, Manifest, Reporter
+from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
+from labelclean.records import Findings, Manifest, Reporter
 from labelclean.results.files import write_atomically, write_json
 from labelclean.results.run_folder import RunFolder, choose, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
@@ -32,11 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from labelclean.train.backbone import BackboneSpec
-    from labelclean.train.judge import Labels
     from labelclean.train.loop import LoopResult
-
-SMALL_CLASS = 10
-"""Classes with fewer rows are named in a note: little can be said about their labels."""
 
 
 class Stopwatch:
@@ -50,23 +43,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[name] = round(now - self.last, 3)
         self.last = now
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What was read and decoded.
-
-    Attributes:
-        faults: why rows cannot be judged, of the index and of the images, by row.
-        rows: positions of the rows that can be judged, ascending.
-        labels: what is given about those.
-    """
-
-    manifest: Manifest
-    decoded: Decoded
-    faults: dict[int, Fault]
-    rows: IntArray
-    labels: Labels
 
 
 def run_fit(
@@ -106,7 +82,8 @@ def run_fit(
         config = _begin(folder, config, resume=resume)
         device, spec = _prepare_model(config, manifest, images_dir, reporter)
         watch.lap("prepare")
-        inputs = _decode(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
+        inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
+        config = _settle_precision(folder, config, inputs, device, spec)
         watch.lap("decode")
     result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
     _write_results(folder, inputs, findings, config)
@@ -154,6 +131,22 @@ def _prepare_model(
     return device, spec
 
 
+def _settle_precision(
+    folder: RunFolder, config: FitConfig, inputs: Inputs, device: torch.device, spec: BackboneSpec
+) -> FitConfig:
+    """Time the number formats once where `auto` asks for it: a run that is resumed or repeated must not choose anew."""
+    from labelclean.train.device import choose_precision
+    from labelclean.train.loop import choose_batch_size
+
+    if not config.finetune or config.precision != "auto":
+        return config
+    batch_size = choose_batch_size(config, num_rows=len(inputs.rows))
+    bf16 = choose_precision(config.precision, spec, device, batch_size)
+    config = dataclasses.replace(config, precision="bf16" if bf16 else "fp32")
+    write_config(folder.checkpoint / "config.toml", config)
+    return config
+
+
 def _judge(
     inputs: Inputs,
     device: torch.device,
@@ -177,131 +170,6 @@ def _judge(
     findings = conclude(result, labels, config, rows=rows, pixels=decoded.pixels, digests=decoded.digests[rows])
     watch.lap("conclude")
     return result, findings
-
-
-def check_classes(manifest: Manifest) -> None:
-    """Refuse an index in which nothing can be wrong.
-
-    Raises:
-        InputError: there are fewer than two classes.
-    """
-    names = manifest.class_names
-    if len(names) < 2:
-        found = f"one class, {names[0]!r}" if names else "no labels at all"
-        raise InputError(
-            f"{manifest.source}: {found}",
-            hint="A label is only wrong against another: give rows of two classes or more, and check --label-column.",
-        )
-
-
-def judged_rows(manifest: Manifest, faults: dict[int, Fault]) -> IntArray:
-    """Rows with a label and a decodable image, ascending.
-
-    Raises:
-        InputError: fewer than four rows, or fewer than two classes, are left.
-    """
-    usable = np.ones(manifest.num_rows, dtype=bool)
-    usable[list(faults)] = False
-    rows = np.flatnonzero(usable)
-    num_classes = len(np.unique(manifest.label_ids[rows]))
-    if len(rows) < 4 or num_classes < 2:
-        found = f"{len(rows)} of {manifest.num_rows} rows can be judged, of {num_classes} classes"
-        example = f", as in: {next(iter(faults.values())).message}" if faults else ""
-        raise InputError(
-            f"{manifest.source}: {found}{example}",
-            hint="At least four readable images of two classes are needed; `labelclean check` lists what is wrong.",
-        )
-    return rows
-
-
-def _note_small_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
-    counts = np.bincount(manifest.label_ids[rows], minlength=len(manifest.class_names))
-    small = [name for name, count in zip(manifest.class_names, counts, strict=True) if 0 < count < SMALL_CLASS]
-    if small:
-        reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {', '.join(small)}")
-
-
-def _decode(
-    manifest: Manifest, images_dir: Path, folder: RunFolder, config: FitConfig, *, size: int, reporter: Reporter
-) -> Inputs:
-    """Decode the images and settle which rows are judged."""
-    decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
-    faults = {**decoded.faults, **manifest.faults}
-    if config.strict and faults:
-        raise InputError(min(faults.items())[1].message, hint="Mend it, or leave --strict away to have it marked.")
-    rows = judged_rows(manifest, faults)
-    _note_small_classes(manifest, rows, reporter)
-    return Inputs(manifest, decoded, faults, rows, given_labels(manifest, decoded, rows, config))
-
-
-def _decoded(
-    manifest: Manifest, images_dir: Path, folder: RunFolder, config: FitConfig, *, size: int, reporter: Reporter
-) -> Decoded:
-    """The decoded images: those that an interrupted run has left, or newly decoded ones."""
-    cache, facts = folder.checkpoint / "images.u8", folder.checkpoint / "decoded.npz"
-    index = _index_digest(manifest)
-    if facts.exists():
-        with np.load(facts, allow_pickle=False) as kept:
-            if str(kept["index"]) != index:
-                raise RunFolderError(
-                    f"{folder.path}: the unfinished run was made from another index or other golden labels",
-                    hint="Resume with the same images, index and golden labels, or start anew with --overwrite.",
-                )
-            faults = {int(row): Fault(**fault) for row, fault in json.loads(str(kept["faults"])).items()}
-            pixels = open_map(cache, (manifest.num_rows, size, size, 3))
-            return Decoded(pixels, kept["digests"], faults)
-    decoded = decode_all(manifest, images_dir, cache, size=size, workers=config.workers, reporter=reporter)
-    faults_json = json.dumps({row: dataclasses.asdict(fault) for row, fault in decoded.faults.items()})
-
-    def write(file: Path) -> None:
-        with open(file, "wb") as out:
-            np.savez(out, index=index, faults=faults_json, digests=decoded.digests)
-
-    write_atomically(facts, write)
-    return decoded
-
-
-def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: FitConfig) -> Labels:
-    """What is given about the judged rows, with folds that keep groups and identical files together.
-
-    Raises:
-        InputError: all rows are in one group.
-    """
-    from labelclean.train.folds import assign_folds, join_groups
-    from labelclean.train.judge import Labels
-
-    given = manifest.label_ids[rows]
-    groups = join_groups(manifest.group_ids[rows], decoded.digests[rows])
-    if not groups.any():
-        raise InputError(
-            f"{manifest.source}: all {len(rows)} rows are in one group, or show one file",
-            hint="Rows are judged by what other groups teach: give two groups or more, or no column group.",
-        )
-    num_folds = min(config.folds, len(rows))
-    rng = np.random.default_rng((config.seed, 0))
-    return Labels(
-        given=given,
-        golden=manifest.golden_ids[rows],
-        fold=assign_folds(given, groups, num_folds=num_folds, rng=rng),
-        groups=groups,
-        num_classes=len(manifest.class_names),
-    )
-
-
-def _index_digest(manifest: Manifest) -> str:
-    """Digest of every row's path, label, golden label and group."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([manifest.paths.to_pylist(), manifest.labels.to_pylist()]).encode())
-    for ids in (manifest.golden_ids, manifest.group_ids):
-        digest.update(np.ascontiguousarray(ids, dtype=np.int64).tobytes())
-    return digest.hexdigest()
-
-
-def data_fingerprint(manifest: Manifest, decoded: Decoded) -> str:
-    """Digest of every row's path, label, golden label, group and file content: equal data, equal fingerprint."""
-    digest = hashlib.blake2b(_index_digest(manifest).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(decoded.digests).tobytes())
-    return digest.hexdigest()
 
 
 def _write_results(folder: RunFolder, inputs: Inputs, findings: Findings, config: FitConfig) -> None:

@@ -19,6 +19,7 @@ from labelclean.records import UNKNOWN, Bin, Fault, Findings, Manifest, RoundRec
 from labelclean.results.files import write_json
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
+from tests.pictures import call, fit_words, write_data
 
 torch.set_num_threads(1)  # tests are small, and the same on every machine
 
@@ -157,3 +158,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return code, captured.out, captured.err
 
     return command
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images/, labels.csv, fit.toml and weights.safetensors: see `pictures.write_data`."""
+    root = tmp_path_factory.mktemp("data")
+    write_data(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with fit.toml as it is: a random start, cross-fitted. Only to be read."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert call(*fit_words(data, folder)) == 0
+    return folder

@@ -86,3 +86,8 @@ def test_missing_file_is_named(finished_run: RunFolder):
     finished_run.history.unlink()
     with pytest.raises(RunFolderError, match=r"history\.parquet"):
         summarize(finished_run)
+
+
+def test_total_time_is_not_counted_twice(finished_run: RunFolder):
+    write_json(finished_run.run, {"timings": {"decode": 2.0, "rounds": 61.0, "total": 63.5}})
+    assert summarize(finished_run).cost.seconds == 63.5

@@ -229,9 +229,14 @@ def choose_judge(config: FitConfig, *, pretrained: bool) -> str:
     return config.judge
 
 
+def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
+    """Rows per training step."""
+    return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 32)), 32, 128)), num_rows)
+
+
 def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:
     """How long and how fast to train: equal rounds, but for a longer first one from a random start."""
-    batch_size = min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 32)), 32, 128)), num_rows)
+    batch_size = choose_batch_size(config, num_rows=num_rows)
     num_rounds = count_rounds(config, pretrained=pretrained)
     shares = np.full(num_rounds, 1 / num_rounds)
     passes = config.epochs * num_rows

@@ -1,0 +1,170 @@
+"""The first half of a fit: what is given is decoded, checked, and settled into the rows that are judged.
+
+# N judged rows
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelclean.config import FitConfig
+from labelclean.data.images import Decoded, decode_all, open_map
+from labelclean.errors import InputError, RunFolderError
+from labelclean.records import Fault, IntArray, Manifest, Reporter
+from labelclean.results.files import write_atomically
+from labelclean.results.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from labelclean.train.judge import Labels
+
+SMALL_CLASS = 10
+"""Classes with fewer rows are named in a note: little can be said about their labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What was read and decoded.
+
+    Attributes:
+        faults: why rows cannot be judged, of the index and of the images, by row.
+        rows: positions of the rows that can be judged, ascending.
+        labels: what is given about those.
+    """
+
+    manifest: Manifest
+    decoded: Decoded
+    faults: dict[int, Fault]
+    rows: IntArray
+    labels: Labels
+
+
+def check_classes(manifest: Manifest) -> None:
+    """Refuse an index in which nothing can be wrong.
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    names = manifest.class_names
+    if len(names) < 2:
+        found = f"one class, {names[0]!r}" if names else "no labels at all"
+        raise InputError(
+            f"{manifest.source}: {found}",
+            hint="A label is only wrong against another: give rows of two classes or more, and check --label-column.",
+        )
+
+
+def read_inputs(
+    manifest: Manifest, images_dir: Path, folder: RunFolder, config: FitConfig, *, size: int, reporter: Reporter
+) -> Inputs:
+    """Decode the images and settle which rows are judged."""
+    decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
+    faults = {**decoded.faults, **manifest.faults}
+    if config.strict and faults:
+        raise InputError(min(faults.items())[1].message, hint="Mend it, or leave --strict away to have it marked.")
+    rows = judged_rows(manifest, faults)
+    _note_small_classes(manifest, rows, reporter)
+    return Inputs(manifest, decoded, faults, rows, given_labels(manifest, decoded, rows, config))
+
+
+def judged_rows(manifest: Manifest, faults: dict[int, Fault]) -> IntArray:
+    """Rows with a label and a decodable image, ascending.
+
+    Raises:
+        InputError: fewer than four rows, or fewer than two classes, are left.
+    """
+    usable = np.ones(manifest.num_rows, dtype=bool)
+    usable[list(faults)] = False
+    rows = np.flatnonzero(usable)
+    num_classes = len(np.unique(manifest.label_ids[rows]))
+    if len(rows) < 4 or num_classes < 2:
+        found = f"{len(rows)} of {manifest.num_rows} rows can be judged, of {num_classes} classes"
+        example = f", as in: {next(iter(faults.values())).message}" if faults else ""
+        raise InputError(
+            f"{manifest.source}: {found}{example}",
+            hint="At least four readable images of two classes are needed; `labelclean check` lists what is wrong.",
+        )
+    return rows
+
+
+def _note_small_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
+    counts = np.bincount(manifest.label_ids[rows], minlength=len(manifest.class_names))
+    small = [name for name, count in zip(manifest.class_names, counts, strict=True) if 0 < count < SMALL_CLASS]
+    if small:
+        reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {', '.join(small)}")
+
+
+def _decoded(
+    manifest: Manifest, images_dir: Path, folder: RunFolder, config: FitConfig, *, size: int, reporter: Reporter
+) -> Decoded:
+    """The decoded images: those that an interrupted run has left, or newly decoded ones."""
+    cache, facts = folder.checkpoint / "images.u8", folder.checkpoint / "decoded.npz"
+    index = _index_digest(manifest)
+    if facts.exists():
+        with np.load(facts, allow_pickle=False) as kept:
+            if str(kept["index"]) != index:
+                raise RunFolderError(
+                    f"{folder.path}: the unfinished run was made from another index or other golden labels",
+                    hint="Resume with the same images, index and golden labels, or start anew with --overwrite.",
+                )
+            faults = {int(row): Fault(**fault) for row, fault in json.loads(str(kept["faults"])).items()}
+            pixels = open_map(cache, (manifest.num_rows, size, size, 3))
+            return Decoded(pixels, kept["digests"], faults)
+    decoded = decode_all(manifest, images_dir, cache, size=size, workers=config.workers, reporter=reporter)
+    faults_json = json.dumps({row: dataclasses.asdict(fault) for row, fault in decoded.faults.items()})
+
+    def write(file: Path) -> None:
+        with open(file, "wb") as out:
+            np.savez(out, index=index, faults=faults_json, digests=decoded.digests)
+
+    write_atomically(facts, write)
+    return decoded
+
+
+def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: FitConfig) -> Labels:
+    """What is given about the judged rows, with folds that keep groups and identical files together.
+
+    Raises:
+        InputError: all rows are in one group.
+    """
+    from labelclean.train.folds import assign_folds, join_groups
+    from labelclean.train.judge import Labels
+
+    given = manifest.label_ids[rows]
+    groups = join_groups(manifest.group_ids[rows], decoded.digests[rows])
+    if not groups.any():
+        raise InputError(
+            f"{manifest.source}: all {len(rows)} rows are in one group, or show one file",
+            hint="Rows are judged by what other groups teach: give two groups or more, or no column group.",
+        )
+    num_folds = min(config.folds, len(rows))
+    rng = np.random.default_rng((config.seed, 0))
+    return Labels(
+        given=given,
+        golden=manifest.golden_ids[rows],
+        fold=assign_folds(given, groups, num_folds=num_folds, rng=rng),
+        groups=groups,
+        num_classes=len(manifest.class_names),
+    )
+
+
+def _index_digest(manifest: Manifest) -> str:
+    """Digest of every row's path, label, golden label and group."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([manifest.paths.to_pylist(), manifest.labels.to_pylist()]).encode())
+    for ids in (manifest.golden_ids, manifest.group_ids):
+        digest.update(np.ascontiguousarray(ids, dtype=np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def data_fingerprint(manifest: Manifest, decoded: Decoded) -> str:
+    """Digest of every row's path, label, golden label, group and file content: equal data, equal fingerprint."""
+    digest = hashlib.blake2b(_index_digest(manifest).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(decoded.digests).tobytes())
+    return digest.hexdigest()

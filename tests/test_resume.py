@@ -1,0 +1,195 @@
+"""Fits that are interrupted, killed, or run out of disk, and are carried on to the very same verdicts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from labelclean.results import verdicts
+from labelclean.results.run_folder import RunFolder, read_history
+from labelclean.train import device
+from labelclean.train.checkpoint import Checkpoint
+from tests.conftest import Run
+from tests.pictures import RUN_FILES, fit_words, image_passes, same_verdicts
+
+
+def interrupt_after(patch: pytest.MonkeyPatch, method: str) -> None:
+    """An interrupt right after something was kept."""
+    keep = getattr(Checkpoint, method)
+
+    def keep_and_stop(self: Checkpoint, *content: Any) -> None:
+        keep(self, *content)
+        raise KeyboardInterrupt
+
+    patch.setattr(Checkpoint, method, keep_and_stop)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert same_verdicts(one, other)
+    assert {path.name for path in other.iterdir()} == RUN_FILES
+    assert image_passes(one) == image_passes(other)
+    histories = [read_history(RunFolder(folder)).to_pandas().drop(columns="seconds") for folder in (one, other)]
+    pd.testing.assert_frame_equal(*histories)
+
+
+@pytest.mark.parametrize(("judge", "pretrained"), [("crossfit", True), ("peer", True), ("self", False)])
+def test_interrupt_after_a_round(data: Path, tmp_path: Path, run: Run, judge: str, pretrained: bool):
+    flags = ("--judge", judge, "--weights", data / "weights.safetensors" if pretrained else "none")
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run(*fit_words(data, straight, *flags))[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        code, out, err = run(*fit_words(data, stopped, *flags))
+    assert (code, out) == (130, "")
+    assert "--resume" in err
+    code, _, err = run("report", stopped)
+    assert code == 1
+    assert "has not finished" in err
+    # settings given anew do not count: the run keeps its own
+    assert run(*fit_words(data, stopped, "--resume", "--seed", 77))[0] == 0
+    assert_same_run(straight, stopped)
+
+
+def test_interrupt_in_the_frozen_stage(data: Path, tmp_path: Path, run: Run):
+    flags = ("--weights", data / "weights.safetensors")
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run(*fit_words(data, straight, *flags))[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_features")
+        assert run(*fit_words(data, stopped, *flags))[0] == 130
+    assert run(*fit_words(data, stopped, "--resume"))[0] == 0
+    assert_same_run(straight, stopped)
+
+
+def test_number_format_is_chosen_once(data: Path, tmp_path: Path, run: Run):
+    """Both formats may be equally fast: a run that is resumed or repeated must not choose anew."""
+    Path("fit.toml").write_text((data / "fit.toml").read_text().replace('precision = "fp32"', ""))
+    words = ("fit", data / "images", data / "labels.csv", "--quiet", "--config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "_seconds", lambda *_, bf16: 1.0 if bf16 else 2.0)
+        assert run(*words, "fit.toml", "--out", "straight")[0] == 0
+        interrupt_after(patch, "save_round")
+        assert run(*words, "fit.toml", "--out", "stopped")[0] == 130
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "_seconds", lambda *_, bf16: 2.0 if bf16 else 1.0)
+        assert run(*words, "fit.toml", "--out", "stopped", "--resume")[0] == 0
+        assert run(*words, "straight/config.toml", "--out", "repeated")[0] == 0
+    assert tomllib.loads(Path("straight/config.toml").read_text())["precision"] == "bf16"
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+    assert same_verdicts(tmp_path / "straight", tmp_path / "repeated")
+
+
+def test_other_labels_are_refused(data: Path, tmp_path: Path, run: Run):
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        assert run(*fit_words(data, out))[0] == 130
+    Path("labels.csv").write_text((data / "labels.csv").read_text().replace("00.png,brick", "00.png,apple"))
+    code, _, err = run(*fit_words(data, out, "--resume", index=Path("labels.csv")))
+    assert code == 1
+    assert "another index" in err
+    # the unfinished run is still there
+    assert run(*fit_words(data, out, "--resume"))[0] == 0
+
+
+def test_nothing_to_resume(data: Path, small_run: Path, tmp_path: Path, run: Run):
+    for folder in (tmp_path / "gone", small_run):
+        code, _, err = run(*fit_words(data, folder, "--resume"))
+        assert code == 1
+        assert "nothing to resume" in err
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_killed_while_it_writes_its_state(data: Path, small_run: Path, tmp_path: Path, run: Run):
+    script = """
+import os, signal
+import torch
+from labelclean import cli
+torch.set_num_threads(1)
+save = torch.save
+def save_half(content, out):
+    save(content, out)
+    out.truncate(out.tell() // 2)
+    out.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+torch.save = save_half
+cli.main()
+"""
+    out = tmp_path / "run"
+    words = [str(word) for word in fit_words(data, out)]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (out / "checkpoint" / "round.part").exists()
+    assert run(*fit_words(data, out, "--resume"))[0] == 0
+    assert_same_run(small_run, out)
+
+
+# --- a full disk
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def no_space_for(name: str) -> Callable[[Path, str], None]:
+    """Writes text, but only half of the file of that name."""
+
+    def put(file: Path, text: str) -> None:
+        full = file.name.startswith(f".{name}") and file.parent.name == "run"
+        file.write_text(text[: len(text) // 2] if full else text)
+        if full:
+            no_space()
+
+    return put
+
+
+def test_disk_full_before_the_images_are_decoded(data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
+    code, _, err = run(*fit_words(data, tmp_path / "run"))
+    assert code == 1
+    assert "no room for the decoded images" in " ".join(err.split())
+    assert not (tmp_path / "run").exists()
+
+
+SPOILED: dict[str, tuple[object, str, Any]] = {
+    "checkpoint": (torch, "save", no_space),
+    "tables": (verdicts.pq, "write_table", no_space),
+    "model": (Path, "write_bytes", no_space),
+    "config": ("labelclean.results.files._put", "", no_space_for("config.toml")),
+    "run": ("labelclean.results.files._put", "", no_space_for("run.json")),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_disk_full_leaves_nothing_half_written_and_is_mended_by_resume(
+    data: Path, small_run: Path, tmp_path: Path, run: Run, what: str
+):
+    out = tmp_path / "run"
+    place, name, spoiled = SPOILED[what]
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(place, str):
+            patch.setattr(place, spoiled)
+        else:
+            patch.setattr(place, name, spoiled)
+        code, _, err = run(*fit_words(data, out))
+    assert code == 1
+    assert "No space left" in " ".join(err.split())
+    assert "Traceback" not in err
+    left = {path.name for path in out.iterdir()}
+    assert "checkpoint" in left
+    assert left - {"checkpoint"} < RUN_FILES
+    assert "verdicts.parquet" not in left or same_verdicts(small_run, out)
+    assert run(*fit_words(data, out, "--resume"))[0] == 0
+    assert_same_run(small_run, out)
