@@ -86,10 +86,11 @@ def run_fit(
         config = _settle_precision(folder, config, inputs, device, spec)
         watch.lap("decode")
     result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
-    _write_results(folder, inputs, findings, config)
+    fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
+    _write_results(folder, inputs, findings, config, fingerprint)
     _write_model(folder, result)
     watch.lap("write")
-    write_json(folder.run, _about_run(inputs, device, spec, config, result, watch))
+    write_json(folder.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
     shutil.rmtree(folder.checkpoint)
     return folder.path
 
@@ -172,8 +173,8 @@ def _judge(
     return result, findings
 
 
-def _write_results(folder: RunFolder, inputs: Inputs, findings: Findings, config: FitConfig) -> None:
-    metadata = provenance(config, fingerprint=data_fingerprint(inputs.manifest, inputs.decoded))
+def _write_results(folder: RunFolder, inputs: Inputs, findings: Findings, config: FitConfig, fingerprint: str) -> None:
+    metadata = provenance(config, fingerprint=fingerprint)
     table = verdict_table(inputs.manifest, findings, inputs.faults, metadata=metadata)
     write_verdicts(folder.verdicts, table)
     write_history(folder, findings.history)
@@ -196,7 +197,13 @@ def _write_model(folder: RunFolder, result: LoopResult) -> None:
 
 
 def _about_run(
-    inputs: Inputs, device: torch.device, spec: BackboneSpec, config: FitConfig, result: LoopResult, watch: Stopwatch
+    inputs: Inputs,
+    device: torch.device,
+    spec: BackboneSpec,
+    config: FitConfig,
+    result: LoopResult,
+    watch: Stopwatch,
+    fingerprint: str,
 ) -> dict[str, Any]:
     """Versions, configuration, cost and memory, for run.json."""
     import timm
@@ -213,7 +220,7 @@ def _about_run(
         },
         "config": as_dict(config),
         "device": str(device),
-        "fingerprint": data_fingerprint(inputs.manifest, inputs.decoded),
+        "fingerprint": fingerprint,
         "backbone_tensors": spec.loaded,
         "image_size": spec.image_size,
         "class_names": list(inputs.manifest.class_names),

@@ -108,8 +108,8 @@ def purify(
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
 
     Balanced pairs teach a likelihood ratio; the prior odds of a wrong label come from the channel, per given label:
-    odds(right) = ratio x prior odds. The result is pooled with the
-    channel's own posterior by a weighted mean of log-odds.
+    odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior by a weighted mean of
+    log-odds.
 
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
