@@ -138,13 +138,12 @@ def fit(
         "std": _numbers(std, "--std"),
         "batch_size": batch_size,
         "rounds": rounds,
+        "epochs": epochs,
         "judge": judge,
         "streams": streams,
         "trust": trust,
         "distrust": distrust,
     }
-    if epochs is not None:  # whatever the network starts from, and however few the rows
-        flags |= {"epochs": epochs, "scratch_epochs": epochs, "scratch_passes": 0}
     config = resolve(flags=flags, file=config_file)
     from labelclean.fit import run_fit
 

@@ -61,7 +61,7 @@ class FitConfig:
     warm_rounds: int = 4
     """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0."""
     rounds: int = 0
-    """Rounds of the loop (of its fine-tuning part, where there is one), >= 1; 0: 2 from pre-trained weights, 6 from
+    """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 6 from
     a random start."""
     judge: Judge = "auto"
     """Who judges a row. self: one network and its moving average; peer: two networks that divide the data for each
@@ -82,24 +82,16 @@ class FitConfig:
 
     batch_size: int = 0
     """Rows per training step, >= 2; 0: by the number of rows, 32 to 128."""
-    epochs: float = 4.0
-    """Passes over the data of each network when it starts from pre-trained weights, > 0."""
-    scratch_epochs: float = 30.0
-    """The same when it starts at random."""
-    scratch_passes: int = 60_000
-    """At least so many image passes from a random start, however few the rows, >= 0."""
-    warmup_share: float = 0.5
-    """Share of the training from a random start that goes into the first round, which believes every label, in
-    (0, 1)."""
-    learning_rate: float = 0.004
-    """Peak learning rate of a pre-trained network, > 0."""
-    scratch_learning_rate: float = 0.05
-    """The same from a random start."""
+    epochs: float = 0.0
+    """Passes of each network over the data in all rounds together, >= 0; 0: two per round from pre-trained weights;
+    from a random start four, and 60,000 image passes in all at least."""
+    learning_rate: float = 0.0
+    """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start."""
     weight_decay: float = 5e-4
     """Decoupled from the learning rate by SGD's own rule, >= 0."""
     ema_decay: float = 0.995
     """Decay per step of the moving average that scans the data, in [0, 1)."""
-    mixup: float = 4.0
+    mixup: float = 0.3
     """Both parameters of MixUp's Beta distribution, >= 0; 0: no MixUp."""
     sharpen: float = 0.5
     """Temperature for the guesses on unlabelled rows, in (0, 1]."""
@@ -127,6 +119,11 @@ class FitConfig:
             raise ConfigError(
                 f"distrust {self.distrust:g} lies above trust {self.trust:g}", hint="Lower distrust or raise trust."
             )
+        if self.weights == "none" and not self.finetune:
+            raise ConfigError(
+                "weights none, and the backbone stays frozen: features of a random network say nothing",
+                hint="Give --weights auto or a file, or choose --effort standard.",
+            )
         if 0 < self.image_size < 8 or self.batch_size == 1:
             raise ConfigError(
                 f"image_size {self.image_size}, batch_size {self.batch_size}: too small",
@@ -138,7 +135,6 @@ class FitConfig:
                 raise ConfigError(f"{name}: {value} are not one or three numbers", hint=f"Give {name} as 0.5 or a,b,c.")
 
 
-UNLIMITED = float("inf")
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "workers": (0, 1024),
@@ -150,12 +146,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "num_neighbors": (1, 1000),
     "folds": (2, 20),
     "batch_size": (0, 65536),
-    "epochs": (0.1, 10_000),
-    "scratch_epochs": (0.1, 10_000),
-    "scratch_passes": (0, UNLIMITED),
-    "warmup_share": (0.01, 0.99),
-    "learning_rate": (1e-7, 10),
-    "scratch_learning_rate": (1e-7, 10),
+    "epochs": (0, 10_000),
+    "learning_rate": (0, 10),
     "weight_decay": (0, 1),
     "ema_decay": (0, 0.99999),
     "mixup": (0, 100),
@@ -167,7 +159,7 @@ RANGES: dict[str, tuple[float, float]] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"finetune": False, "rounds": 6},
     "standard": {},
-    "thorough": {"judge": "peer", "warm_rounds": 6, "rounds": 6, "epochs": 8.0, "scratch_epochs": 60.0},
+    "thorough": {"judge": "peer", "warm_rounds": 6, "rounds": 8},
 }
 """What each effort sets; everything else keeps its default."""
 

@@ -19,9 +19,9 @@ from labelclean import __version__
 from labelclean.config import FitConfig, as_dict, read_toml, resolve
 from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
+from labelclean.files import write_atomically, write_json
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
 from labelclean.records import Findings, Manifest, Reporter
-from labelclean.results.files import write_atomically, write_json
 from labelclean.results.run_folder import RunFolder, choose, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 
@@ -137,7 +137,7 @@ def _settle_precision(
 ) -> FitConfig:
     """Time the number formats once where `auto` asks for it: a run that is resumed or repeated must not choose anew."""
     from labelclean.train.device import choose_precision
-    from labelclean.train.loop import choose_batch_size
+    from labelclean.train.schedule import choose_batch_size
 
     if not config.finetune or config.precision != "auto":
         return config

@@ -17,8 +17,8 @@ import numpy as np
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded, decode_all, open_map
 from labelclean.errors import InputError, RunFolderError
+from labelclean.files import write_atomically
 from labelclean.records import Fault, IntArray, Manifest, Reporter
-from labelclean.results.files import write_atomically
 from labelclean.results.run_folder import RunFolder
 
 if TYPE_CHECKING:

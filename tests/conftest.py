@@ -15,8 +15,8 @@ from PIL import Image
 
 from labelclean import cli
 from labelclean.config import FitConfig
+from labelclean.files import write_json
 from labelclean.records import UNKNOWN, Bin, Fault, Findings, Manifest, RoundRecord
-from labelclean.results.files import write_json
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 from tests.pictures import call, fit_words, write_data

@@ -30,9 +30,7 @@ image_size = 16
 device = "cpu"
 precision = "fp32"
 judge = "crossfit"
-scratch_epochs = 3
-scratch_passes = 0
-epochs = 2
+epochs = 3
 warm_rounds = 2
 rounds = 2
 """

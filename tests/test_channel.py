@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from labelclean.records import UNKNOWN, FloatArray, IntArray, of_label
-from labelclean.tssd.channel import NoiseChannel, class_noise, fit_channel
+from labelclean.tssd.channel import STRENGTHS, NoiseChannel, best_strength, class_noise, fit_channel
 
 NUM_CLASSES = 4
 
@@ -87,6 +88,30 @@ def test_golden_rows_show_noise_that_the_labels_alone_hide():
     assert fidelity[1] < fidelity[0] - 0.08
     counts = np.histogram2d(truth, labels, bins=NUM_CLASSES)[0]
     assert fidelity[2] == pytest.approx(np.diag(counts / counts.sum(axis=1, keepdims=True)).mean(), abs=0.002)
+
+
+def test_rows_that_are_alike_are_drawn_together_and_rows_that_differ_are_not():
+    rng = np.random.default_rng(3)
+    even = torch.full((5,), 0.2, dtype=torch.float64)
+    alike = torch.from_numpy(rng.multinomial(60, even.numpy(), size=20)).double()
+    apart = torch.from_numpy(np.concatenate([rng.multinomial(60, row, size=4) for row in np.eye(5) * 0.9 + 0.02]))
+    assert best_strength(alike, even) > 300
+    assert best_strength(apart.double(), even) < 3
+    # two draws from Beta(1, 1) that came out as one of each kind are likelier under a strong prior than a weak one
+    assert best_strength(torch.tensor([[1.0, 1.0]]).double(), torch.tensor([0.5, 0.5]).double()) == STRENGTHS[-1]
+
+
+def test_planted_confusions_survive_the_shrinkage_and_symmetric_noise_comes_out_even():
+    apart = ~np.eye(NUM_CLASSES, dtype=bool)
+    spread = {}
+    for name, transition in (("symmetric", symmetric(0.2)), ("pairs", np.roll(np.eye(4), 1, 1) * 0.2 + np.eye(4) * 0.8)):
+        scores, _, labels = planted(transition)
+        found = fit_channel([scores], labels, rng=np.random.default_rng(0)).transition
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+        np.testing.assert_allclose(found, transition, atol=0.04)
+        spread[name] = (found / found.sum(axis=1, where=apart, keepdims=True))[apart].std()
+    assert spread["symmetric"] < 0.02
+    assert spread["pairs"] > 0.4
 
 
 def test_sample_of_many_rows_gives_nearly_the_same_channel():

@@ -218,7 +218,7 @@ def test_fit_passes_flags_on_and_shows_the_run(run: Run, fitted: dict[str, objec
     assert isinstance(config, FitConfig)
     assert (config.seed, config.rounds, config.backbone, config.strict) == (5, 3, "resnet18", True)
     assert (config.mean, config.std, config.model_kwargs) == ((0.5,), (0.1, 0.2, 0.3), {"a": [1]})
-    assert (config.epochs, config.scratch_epochs, config.scratch_passes) == (7, 7, 0)
+    assert config.epochs == 7
     assert (fitted["images"], fitted["index"], fitted["out"]) == (Path("images"), Path("labels.csv"), Path("o"))
     assert (fitted["golden"], fitted["resume"], fitted["overwrite"]) == (None, False, False)
 

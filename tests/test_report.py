@@ -7,7 +7,7 @@ import json
 import pytest
 
 from labelclean.errors import RunFolderError
-from labelclean.results.files import write_json
+from labelclean.files import write_json
 from labelclean.results.report import ClassLine, Confusion, Doubles, FaultLine, as_json, summarize
 from labelclean.results.run_folder import RunFolder, write_history
 

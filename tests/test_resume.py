@@ -167,8 +167,8 @@ SPOILED: dict[str, tuple[object, str, Any]] = {
     "checkpoint": (torch, "save", no_space),
     "tables": (verdicts.pq, "write_table", no_space),
     "model": (Path, "write_bytes", no_space),
-    "config": ("labelclean.results.files._put", "", no_space_for("config.toml")),
-    "run": ("labelclean.results.files._put", "", no_space_for("run.json")),
+    "config": ("labelclean.files._put", "", no_space_for("config.toml")),
+    "run": ("labelclean.files._put", "", no_space_for("run.json")),
 }
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from labelclean.config import FitConfig
+from labelclean.errors import ConfigError
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device
-from labelclean.train.loop import choose_judge, count_rounds, plan_schedule
-from labelclean.train.trainer import Schedule, TunedLearner, scan_images, update_average
+from labelclean.train.schedule import PRETRAINED, SCRATCH, Schedule, choose_judge, count_rounds, plan_schedule
+from labelclean.train.trainer import TunedLearner, scan_images, update_average
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 
 CPU = torch.device("cpu")
@@ -227,18 +228,28 @@ def test_learning_rate_rises_then_falls_along_a_cosine():
 
 
 def test_schedule_is_planned_by_rows_and_start():
-    config = FitConfig(rounds=4, epochs=4.0, scratch_epochs=30.0, scratch_passes=60_000, warmup_share=0.4)
+    config = FitConfig(rounds=4)
     tuned = plan_schedule(config, num_rows=3200, num_networks=2, pretrained=True)
-    assert tuned.batch_size == 128
-    assert tuned.steps == (25,) * 4  # of 128: four passes over 3,200 rows
-    assert tuned.learning_rate == config.learning_rate
+    assert tuned.batch_size == 32  # 16, but never fewer than 32
+    assert tuned.steps == (200,) * 4  # of 32: two passes over 3,200 rows in each round
+    assert tuned.learning_rate == PRETRAINED.learning_rate
     scratch = plan_schedule(config, num_rows=100, num_networks=2, pretrained=False)
     assert scratch.batch_size == 32
-    assert sum(scratch.steps) * 32 == pytest.approx(60_000 / 2, rel=0.01)
-    assert scratch.steps[0] == pytest.approx(0.4 * sum(scratch.steps), rel=0.01)
+    assert sum(scratch.steps) * 32 == pytest.approx(SCRATCH.min_passes / 2, rel=0.01)
+    assert scratch.steps[0] == pytest.approx(SCRATCH.first_share * sum(scratch.steps), rel=0.01)
     assert len(set(scratch.steps[1:])) == 1
-    assert scratch.learning_rate == config.scratch_learning_rate
-    tiny = plan_schedule(FitConfig(epochs=0.1, rounds=3), num_rows=5, num_networks=1, pretrained=True)
+    assert scratch.learning_rate == SCRATCH.learning_rate
+    large = plan_schedule(config, num_rows=20_000, num_networks=1, pretrained=False)
+    assert large.batch_size == 128
+    assert sum(large.steps) * 128 == pytest.approx(4 * SCRATCH.epochs * 20_000, rel=0.01)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_schedule_follows_settings_that_are_given(pretrained: bool):
+    config = FitConfig(epochs=6, rounds=1, batch_size=10, learning_rate=0.03)
+    found = plan_schedule(config, num_rows=50, num_networks=1, pretrained=pretrained)
+    assert (found.steps, found.batch_size, found.learning_rate) == ((30,), 10, 0.03)
+    tiny = plan_schedule(FitConfig(epochs=0.1, rounds=3), num_rows=5, num_networks=1, pretrained=pretrained)
     assert (tiny.batch_size, tiny.steps) == (5, (1, 1, 1))
 
 
@@ -248,6 +259,15 @@ def test_rounds_and_judge_are_chosen_by_the_start_or_as_told():
         assert choose_judge(auto, pretrained=pretrained) == judge
         assert count_rounds(auto, pretrained=pretrained) >= 1
         assert (choose_judge(told, pretrained=pretrained), count_rounds(told, pretrained=pretrained)) == ("peer", 5)
+
+
+def test_training_that_diverges_stops_with_a_remedy(spec: BackboneSpec):
+    learner = learner_of(spec, "self")
+    with torch.no_grad():
+        learner.networks[0].model.head.bias.fill_(float("nan"))
+    with pytest.raises(ConfigError, match="round 1: training diverged") as caught:
+        learner.train([lesson_of(LABELS)], advance=ignore)
+    assert "learning_rate" in caught.value.hint
 
 
 def test_scan_sees_an_image_and_its_mirror_alike(spec: BackboneSpec):

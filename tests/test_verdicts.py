@@ -14,8 +14,8 @@ import pytest
 import labelclean
 from labelclean.config import FitConfig
 from labelclean.errors import ResourceError, RunFolderError
+from labelclean.files import write_atomically
 from labelclean.records import Fault
-from labelclean.results.files import write_atomically
 from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import COLUMNS, provenance, read_metadata, read_verdicts, verdict_table, write_verdicts
 from tests.conftest import make_findings, make_manifest

@@ -15,8 +15,8 @@ from labelclean.data.index import LABEL_NAMES, PATH_NAMES, read_manifest
 from labelclean.data.noise import corrupt, count_confusions, mistakes
 from labelclean.data.tables import as_strings, find_column, read_table
 from labelclean.errors import ConfigError, InputError, RunFolderError
+from labelclean.files import write_atomically
 from labelclean.records import UNKNOWN, FloatArray
-from labelclean.results.files import write_atomically
 from labelclean.results.run_folder import open_run
 from labelclean.results.verdicts import REJECTED, add_columns, read_verdicts
 

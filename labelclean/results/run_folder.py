@@ -18,8 +18,8 @@ import tomli_w
 
 from labelclean.config import FitConfig, as_dict
 from labelclean.errors import ConfigError, LabelcleanError, ResourceError, RunFolderError
+from labelclean.files import write_atomically, write_text
 from labelclean.records import RoundRecord
-from labelclean.results.files import write_atomically, write_text
 
 RUNS = Path("runs")
 """Where runs go that are not told otherwise, below the working directory."""

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import labelclean
 from labelclean.config import FitConfig, as_dict
 from labelclean.errors import RunFolderError
+from labelclean.files import write_atomically
 from labelclean.records import UNKNOWN, Bin, Fault, Findings, FloatArray, IntArray, Manifest
-from labelclean.results.files import write_atomically
 
 SCHEMA_VERSION = "1"
 PREFIX = "labelclean."

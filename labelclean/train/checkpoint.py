@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelclean.errors import ResourceError
+from labelclean.files import write_atomically
 from labelclean.records import FloatArray, RoundRecord
 
 
@@ -64,18 +63,11 @@ class Checkpoint:
         history = [RoundRecord(**{**entry, "guards": tuple(entry["guards"])}) for entry in json.loads(state["history"])]
         return state["next_round"], arrays, state["learner"], history
 
-    def _write(self, file: Path, write: Callable[[Any], None]) -> None:
-        """Whole or not at all."""
-        part = file.with_suffix(".part")
-        try:
-            with open(part, "wb") as out:
-                write(out)
-                out.flush()
-                os.fsync(out.fileno())
-            part.replace(file)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            part.unlink(missing_ok=True)
-            raise ResourceError(
-                f"{file}: the run's state cannot be written: {str(error).splitlines()[0]}",
-                hint="Free space on that disk, then repeat the command with --resume.",
-            ) from error
+    def _write(self, file: Path, write: Callable[[Path], None]) -> None:
+        def write_part(part: Path) -> None:
+            try:
+                write(part)
+            except RuntimeError as error:  # so torch reports a full disk
+                raise OSError(str(error).splitlines()[0]) from error
+
+        write_atomically(file, write_part, hint="Free space on that disk, then repeat the command with --resume.")

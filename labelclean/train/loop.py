@@ -20,12 +20,13 @@ from labelclean.config import FitConfig
 from labelclean.records import BoolArray, FloatArray, Reporter, RoundRecord, phase
 from labelclean.train.backbone import BackboneSpec
 from labelclean.train.checkpoint import Checkpoint
-from labelclean.train.device import ImageStore, choose_precision
+from labelclean.train.device import ImageStore
 from labelclean.train.folds import assign_folds
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
-from labelclean.train.trainer import Schedule, TunedLearner, scan_images
+from labelclean.train.schedule import choose_judge, count_rounds, plan_schedule
+from labelclean.train.trainer import TunedLearner, scan_images
 
 Learner = FrozenLearner | TunedLearner
 
@@ -135,7 +136,7 @@ class RoundLoop:
             judge=judge,
             half=assign_folds(labels.given, labels.groups, num_folds=2, rng=rng),
             num_neighbors=config.num_neighbors,
-            bf16=choose_precision(config.precision, self.spec, self.images.device, schedule.batch_size),
+            bf16=config.precision == "bf16",
             seed=config.seed,
         )
         if frozen is not None:
@@ -215,42 +216,3 @@ def noise_rates(found: Assessment) -> tuple[float, float, float]:
         1 - float(p.mean()) for p in (found.streams.p_loss, found.streams.p_feature, found.purified.p_meta)
     )
     return loss, feature, meta
-
-
-def count_rounds(config: FitConfig, *, pretrained: bool) -> int:
-    """Rounds of the last stage."""
-    return config.rounds or (2 if pretrained else 6)
-
-
-def choose_judge(config: FitConfig, *, pretrained: bool) -> str:
-    """self, peer or crossfit."""
-    if config.judge == "auto":
-        return "crossfit" if pretrained else "self"
-    return config.judge
-
-
-def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
-    """Rows per training step."""
-    return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 32)), 32, 128)), num_rows)
-
-
-def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:
-    """How long and how fast to train: equal rounds, but for a longer first one from a random start."""
-    batch_size = choose_batch_size(config, num_rows=num_rows)
-    num_rounds = count_rounds(config, pretrained=pretrained)
-    shares = np.full(num_rounds, 1 / num_rounds)
-    passes = config.epochs * num_rows
-    if not pretrained:
-        passes = max(config.scratch_epochs * num_rows, config.scratch_passes / num_networks)
-        if num_rounds > 1:
-            shares = np.array([config.warmup_share] + [(1 - config.warmup_share) / (num_rounds - 1)] * (num_rounds - 1))
-    return Schedule(
-        steps=tuple(max(1, round(share * passes / batch_size)) for share in shares),
-        batch_size=batch_size,
-        learning_rate=config.learning_rate if pretrained else config.scratch_learning_rate,
-        weight_decay=config.weight_decay,
-        ema_decay=config.ema_decay,
-        mixup=config.mixup,
-        lambda_u=config.lambda_u,
-        lambda_r=config.lambda_r,
-    )

@@ -21,41 +21,16 @@ import numpy as np
 import torch
 
 from labelclean.data.augment import augment
+from labelclean.errors import ConfigError
 from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
+from labelclean.train.schedule import Schedule
 from labelclean.tssd.semisup import Lesson, confidence, labelled_loss, mix, prior_penalty, ramp, unlabelled_loss
 
 SCAN_BATCH = 256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """How the networks are trained, over all rounds together.
-
-    Attributes:
-        steps: optimiser steps of each network in each round, one entry per round.
-        learning_rate: at its peak.
-    """
-
-    steps: tuple[int, ...]
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    ema_decay: float
-    mixup: float
-    lambda_u: float
-    lambda_r: float
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: up in a line over the first twentieth, then down along a cosine."""
-        total = sum(self.steps)
-        warm = max(1, total // 20)
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
 @dataclass(slots=True)
@@ -154,7 +129,11 @@ class TunedLearner:
         return int(np.random.SeedSequence((self.seed, self.round, place)).generate_state(1)[0])
 
     def _train_network(self, network: Network, lesson: Lesson, *, seed: int, advance: Callable[[int], None]) -> float:
-        """Mean loss per row over the round."""
+        """Mean loss per row over the round.
+
+        Raises:
+            ConfigError: the loss is no longer a number.
+        """
         device = self.images.device
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         believed = lesson.labelled & network.teaches
@@ -191,6 +170,11 @@ class TunedLearner:
             advance(len(rows))
         self.forward_passes += rows_seen
         self.backward_passes += rows_seen
+        if not math.isfinite(total):
+            raise ConfigError(
+                f"round {self.round + 1}: training diverged, its loss is {total}",
+                hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
+            )
         return total / rows_seen
 
     def _loss(

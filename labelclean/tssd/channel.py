@@ -3,7 +3,8 @@
 A row's true class z is drawn from pi(z | x), a softmax over weighted class scores; the given label y~ is then drawn
 from T[z, y~]. Fitting T together with the score weights and a class bias on the marginal likelihood of the given
 labels yields, for every row, the posterior of its true class, and with it a clean probability that knows how noisy
-the data is.
+the data is. T is drawn to its plainest form, equal noise in all classes and towards all classes, as strongly as the
+data allow: confusions that few rows bear out mislead more than they tell.
 
 # N rows, K classes, V views (kinds of class scores)
 """
@@ -19,10 +20,13 @@ import torch
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 
 REFIT_PRIOR_EVERY = 5
-"""EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""
+"""EM iterations between two updates of the score weights, the bias and the shrinkage, which cost far more than T."""
 
 STANDSTILL = 1e-4
 """EM has converged when no entry of T moves by more in a step that left the prior alone."""
+
+STRENGTHS = torch.logspace(-1, 5, 49, dtype=torch.float64)
+"""Among these the prior of T's rows is chosen, in rows."""
 
 BIAS_PENALTY = 1e-3
 INITIAL_FIDELITY = 0.9
@@ -102,7 +106,10 @@ def fit_channel(
         posterior = joint / joint.sum(1, keepdim=True)
         settled = truth >= 0
         posterior[settled] = torch.nn.functional.one_hot(truth[settled], num_classes).double()
-        before, transition = transition, _transition(posterior, given)
+        counts = torch.zeros(num_classes, num_classes).double().index_add_(0, given, posterior).T
+        if iteration % REFIT_PRIOR_EVERY == 0:
+            shrinkage = _fit_shrinkage(counts)
+        before, transition = transition, _transition(counts, shrinkage)
         if iteration % REFIT_PRIOR_EVERY and (transition - before).abs().max() < STANDSTILL:
             break
     return NoiseChannel(transition=transition.numpy(), weights=log_weights.exp().numpy(), bias=bias.numpy())
@@ -141,13 +148,76 @@ def _fit_prior(
     return log_weights.detach().clamp(-6, 3), bias.detach()
 
 
-def _transition(posterior: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    """Expected counts of (true, given), smoothed by one leaked row per class so that no confusion is impossible."""
-    num_classes = posterior.shape[1]
-    counts = torch.zeros(num_classes, num_classes).double().index_add_(0, given, posterior).T
-    leak = 1 - counts.diagonal().sum() / counts.sum()
-    counts = counts + leak / max(num_classes - 1, 1) + EPSILON
-    return counts / counts.sum(1, keepdim=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shrinkage:
+    """How strongly the channel is drawn to its plainest form, in rows per class.
+
+    Attributes:
+        fidelity: towards the same share of wrong labels in every class.
+        confusion: towards wrong labels that are alike likely.
+    """
+
+    fidelity: float
+    confusion: float
+
+
+def _fit_shrinkage(counts: torch.Tensor) -> _Shrinkage:
+    """What the expected counts of (true, given), (K, K), bear out: little where the classes plainly differ."""
+    right_and_wrong, mistakes = _split(counts)
+    return _Shrinkage(
+        fidelity=best_strength(right_and_wrong, _pooled(right_and_wrong)),
+        confusion=best_strength(mistakes, _even(mistakes)),
+    )
+
+
+def best_strength(counts: torch.Tensor, mean: torch.Tensor) -> float:
+    """Strength of a Dirichlet prior around `mean`, in counts, under which the rows of counts have the highest evidence.
+
+    Args:
+        counts: of multinomial draws, not necessarily whole, (R, C).
+        mean: of the prior, positive, (C,).
+    Source: empirical Bayes by the Dirichlet-multinomial likelihood.
+    """
+    totals = counts.sum(1)
+    evidence = []
+    for strength in STRENGTHS:
+        prior = strength * mean
+        rows = torch.lgamma(strength) - torch.lgamma(totals + strength)
+        evidence.append(rows.sum() + (torch.lgamma(counts + prior) - torch.lgamma(prior)).sum())
+    return float(STRENGTHS[int(torch.stack(evidence).argmax())])
+
+
+def _transition(counts: torch.Tensor, shrinkage: _Shrinkage) -> torch.Tensor:
+    """The channel from the expected counts of (true, given), (K, K)."""
+    right_and_wrong, mistakes = _split(counts)
+    shares = _shrunk(right_and_wrong, _pooled(right_and_wrong), shrinkage.fidelity)
+    confusions = _shrunk(mistakes, _even(mistakes), shrinkage.confusion)
+    transition = torch.diag(shares[:, 0])
+    transition[~torch.eye(len(counts), dtype=torch.bool)] = (shares[:, 1:] * confusions).flatten()
+    return transition
+
+
+def _split(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right and wrong labels of each class, (K, 2), and the wrong ones by label, (K, K - 1)."""
+    num_classes = len(counts)
+    mistakes = counts[~torch.eye(num_classes, dtype=torch.bool)].view(num_classes, num_classes - 1)
+    return torch.stack([counts.diagonal(), mistakes.sum(1)], dim=1), mistakes
+
+
+def _pooled(counts: torch.Tensor) -> torch.Tensor:
+    """Shares of the columns over all rows, none of them 0, (C,)."""
+    total = counts.sum(0) + EPSILON
+    return total / total.sum()
+
+
+def _even(counts: torch.Tensor) -> torch.Tensor:
+    """The same share for every column, (C,)."""
+    return torch.full_like(counts[0], 1 / counts.shape[1])
+
+
+def _shrunk(counts: torch.Tensor, mean: torch.Tensor, strength: float) -> torch.Tensor:
+    """Shares in each row of counts, drawn to the mean by so many counts, (R, C)."""
+    return (counts + strength * mean) / (counts.sum(1, keepdim=True) + strength)
 
 
 def class_noise(posterior: FloatArray, labels: IntArray, *, floor: float = 0.002, ceiling: float = 0.95) -> FloatArray:

@@ -22,7 +22,7 @@ from labelclean.tssd.streams import Consensus
 RIDGE_STRENGTH = 0.1
 """Inverse penalty of the logistic regression."""
 
-META_SHARE = 0.75
+META_SHARE = 0.5
 """Weight of the meta-classifier's log-odds beside the channel's."""
 
 GOLDEN_WEIGHT = 3.0

@@ -12,11 +12,18 @@ from typing import Any
 from labelclean.errors import ResourceError
 
 
-def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(
+    file: Path,
+    write: Callable[[Path], None],
+    *,
+    hint: str = "Free some space or choose a folder that you may write to.",
+) -> None:
     """Have `write` fill a temporary file beside `file`, bring it to disk, and put it in the place of `file`.
 
     Whatever goes wrong, `file` stays as it was and nothing is left beside it.
 
+    Args:
+        hint: what the user can do when that fails.
     Raises:
         ResourceError: the disk is full or cannot be written.
     """
@@ -32,10 +39,7 @@ def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(file)
         _bring_to_disk(file.parent)
     except OSError as error:
-        raise ResourceError(
-            f"{file}: cannot be written: {error.strerror or error}",
-            hint="Free some space or choose a folder that you may write to.",
-        ) from error
+        raise ResourceError(f"{file}: cannot be written: {error.strerror or error}", hint=hint) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

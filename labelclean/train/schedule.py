@@ -1,0 +1,112 @@
+"""How long and how fast the networks are trained: what the settings left to the tool become.
+
+# N rows
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelclean.config import FitConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What settings left at `auto` or 0 become, by where the networks start.
+
+    Attributes:
+        judge: who judges a row.
+        rounds: of the last stage.
+        epochs: passes of each network over the data in a round.
+        min_passes: image passes of all networks and rounds together, at least, however few the rows.
+        learning_rate: at its peak.
+        first_share: share of the training that goes into the first round; None: as much as into any other.
+    """
+
+    judge: str
+    rounds: int
+    epochs: float
+    min_passes: int
+    learning_rate: float
+    first_share: float | None
+
+
+PRETRAINED = Recipe(judge="crossfit", rounds=2, epochs=2.0, min_passes=0, learning_rate=0.004, first_share=None)
+SCRATCH = Recipe(judge="self", rounds=6, epochs=4.0, min_passes=60_000, learning_rate=0.1, first_share=0.5)
+"""From a random start half of the labels would teach too little for two cross-fitted networks, and the first round
+has everything to learn before anything can be judged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How the networks are trained, over all rounds together.
+
+    Attributes:
+        steps: optimiser steps of each network in each round, one entry per round.
+        learning_rate: at its peak.
+    """
+
+    steps: tuple[int, ...]
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    ema_decay: float
+    mixup: float
+    lambda_u: float
+    lambda_r: float
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: up in a line over the first twentieth, then down along a cosine."""
+        total = sum(self.steps)
+        warm = max(1, total // 20)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def choose_recipe(*, pretrained: bool) -> Recipe:
+    """By whether the networks start from weights or at random."""
+    return PRETRAINED if pretrained else SCRATCH
+
+
+def choose_judge(config: FitConfig, *, pretrained: bool) -> str:
+    """self, peer or crossfit."""
+    return choose_recipe(pretrained=pretrained).judge if config.judge == "auto" else config.judge
+
+
+def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
+    """Rows per training step: small for small data, which would not get enough steps otherwise."""
+    return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 160)), 32, 128)), num_rows)
+
+
+def count_rounds(config: FitConfig, *, pretrained: bool) -> int:
+    """Rounds of the last stage."""
+    return config.rounds or choose_recipe(pretrained=pretrained).rounds
+
+
+def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:
+    """The training of N rows by so many networks."""
+    recipe = choose_recipe(pretrained=pretrained)
+    batch_size = choose_batch_size(config, num_rows=num_rows)
+    num_rounds = count_rounds(config, pretrained=pretrained)
+    if config.epochs:
+        passes = config.epochs * num_rows
+    else:
+        passes = max(recipe.epochs * num_rounds * num_rows, recipe.min_passes / num_networks)
+    shares = np.full(num_rounds, 1 / num_rounds)
+    if recipe.first_share and num_rounds > 1:
+        shares[0] = recipe.first_share
+        shares[1:] = (1 - recipe.first_share) / (num_rounds - 1)
+    return Schedule(
+        steps=tuple(max(1, round(share * passes / batch_size)) for share in shares),
+        batch_size=batch_size,
+        learning_rate=config.learning_rate or recipe.learning_rate,
+        weight_decay=config.weight_decay,
+        ema_decay=config.ema_decay,
+        mixup=config.mixup,
+        lambda_u=config.lambda_u,
+        lambda_r=config.lambda_r,
+    )

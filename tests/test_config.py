@@ -1,0 +1,70 @@
+"""Settings are checked once, and combined by rank: flag, file, preset, default."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, resolve
+from labelclean.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"effort": "huge"}, "effort: 'huge' is none of quick, standard, thorough"),
+        ({"judge": "jury"}, "judge: 'jury' is none of"),
+        ({"folds": 1}, "folds: 1 is not a number from 2 to 20"),
+        ({"mixup": True}, "mixup: True is not a number"),
+        ({"ema_decay": float("nan")}, "ema_decay: nan is not a number"),
+        ({"trust": 0.5, "distrust": 0.6}, "distrust 0.6 lies above trust 0.5"),
+        ({"image_size": 4}, "image_size 4, batch_size 0: too small"),
+        ({"batch_size": 1}, "image_size 0, batch_size 1: too small"),
+        ({"mean": (0.1, 0.2)}, "mean"),
+        ({"std": (0.0,)}, "std"),
+        ({"weights": "none", "finetune": False}, "weights none, and the backbone stays frozen"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message) as caught:
+        FitConfig(**settings)
+    assert caught.value.hint
+
+
+def test_every_bounded_setting_exists_and_its_default_is_in_range():
+    default = FitConfig()
+    for name, (low, high) in RANGES.items():
+        assert low <= getattr(default, name) <= high
+
+
+def test_flag_beats_file_beats_preset_beats_default(tmp_path: Path):
+    file = tmp_path / "fit.toml"
+    file.write_text('effort = "thorough"\nwarm_rounds = 9\nseed = 5\n')
+    found = resolve(flags={"seed": 7, "batch_size": None}, file=file)
+    assert (found.seed, found.warm_rounds, found.judge) == (7, 9, PRESETS["thorough"]["judge"])
+    assert found.batch_size == FitConfig().batch_size
+    assert resolve(flags={"effort": "quick"}, file=file).finetune is False
+
+
+def test_settings_survive_the_way_into_a_file_and_back(tmp_path: Path):
+    from labelclean.results.run_folder import write_config
+
+    config = FitConfig(mean=(0.5,), std=(0.1, 0.2, 0.3), model_kwargs={"layers": [1, 2]}, path_column="file")
+    write_config(tmp_path / "config.toml", config)
+    assert resolve(flags={}, file=tmp_path / "config.toml") == config
+    assert set(as_dict(config)) <= {item.name for item in dataclasses.fields(FitConfig)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("bananas = 3", "no setting is called bananas"), ("seed = ", "fit.toml"), (None, "fit.toml")],
+)
+def test_settings_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None, message: str):
+    file = tmp_path / "fit.toml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        resolve(flags={}, file=file)
