@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from labelclean.records import UNKNOWN, FloatArray, IntArray, of_label
-from labelclean.tssd.channel import STRENGTHS, NoiseChannel, best_strength, class_noise, fit_channel
+from labelclean.tssd.channel import NoiseChannel, class_noise, fit_channel
+from labelclean.tssd.shrinkage import STRENGTHS, best_strength
 
 NUM_CLASSES = 4
 
@@ -104,7 +105,10 @@ def test_rows_that_are_alike_are_drawn_together_and_rows_that_differ_are_not():
 def test_planted_confusions_survive_the_shrinkage_and_symmetric_noise_comes_out_even():
     apart = ~np.eye(NUM_CLASSES, dtype=bool)
     spread = {}
-    for name, transition in (("symmetric", symmetric(0.2)), ("pairs", np.roll(np.eye(4), 1, 1) * 0.2 + np.eye(4) * 0.8)):
+    for name, transition in (
+        ("symmetric", symmetric(0.2)),
+        ("pairs", np.roll(np.eye(4), 1, 1) * 0.2 + np.eye(4) * 0.8),
+    ):
         scores, _, labels = planted(transition)
         found = fit_channel([scores], labels, rng=np.random.default_rng(0)).transition
         np.testing.assert_allclose(found.sum(axis=1), 1)
@@ -112,6 +116,14 @@ def test_planted_confusions_survive_the_shrinkage_and_symmetric_noise_comes_out_
         spread[name] = (found / found.sum(axis=1, where=apart, keepdims=True))[apart].std()
     assert spread["symmetric"] < 0.02
     assert spread["pairs"] > 0.4
+
+
+def test_confusions_are_found_though_the_evidence_is_weak():
+    """A channel that was drawn to its plainest form from the start would miss them."""
+    transition = np.roll(np.eye(4), 1, 1) * 0.3 + np.eye(4) * 0.7
+    scores, _, labels = planted(transition, num_rows=2000, sharpness=1.2)
+    channel = fit_channel([scores], labels, rng=np.random.default_rng(0))
+    assert estimate(channel, scores, labels) == pytest.approx(0.3, abs=0.07)
 
 
 def test_sample_of_many_rows_gives_nearly_the_same_channel():

@@ -11,22 +11,24 @@ data allow: confusions that few rows bear out mislead more than they tell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
+from labelclean.tssd.shrinkage import FREE, draw_together, fit_shrinkage
 
 REFIT_PRIOR_EVERY = 5
-"""EM iterations between two updates of the score weights, the bias and the shrinkage, which cost far more than T."""
+"""EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""
 
 STANDSTILL = 1e-4
 """EM has converged when no entry of T moves by more in a step that left the prior alone."""
 
-STRENGTHS = torch.logspace(-1, 5, 49, dtype=torch.float64)
-"""Among these the prior of T's rows is chosen, in rows."""
+SMALL = 2_000_000
+"""Scores up to which one thread is the fastest; several are many times slower when other work is going on."""
 
 BIAS_PENALTY = 1e-3
 INITIAL_FIDELITY = 0.9
@@ -94,10 +96,20 @@ def fit_channel(
 
     views = torch.from_numpy(np.stack(scores)).double()
     given, truth = torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(known.astype(np.int64))
+    with _threads(1 if views.numel() < SMALL else torch.get_num_threads()):
+        transition, log_weights, bias = _maximise(views, given, truth, num_iterations)
+    return NoiseChannel(transition=transition.numpy(), weights=log_weights.exp().numpy(), bias=bias.numpy())
+
+
+def _maximise(
+    views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, num_iterations: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The EM itself: T (K, K), log-weights (V,) and bias (K,)."""
     num_classes = views.shape[2]
     transition = torch.full((num_classes, num_classes), (1 - INITIAL_FIDELITY) / max(num_classes - 1, 1)).double()
     transition.fill_diagonal_(INITIAL_FIDELITY)
     log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
+    shrinkage, is_final = FREE, False
     for iteration in range(num_iterations):
         if iteration % REFIT_PRIOR_EVERY == 0:
             log_weights, bias = _fit_prior(views, given, truth, transition, log_weights, bias)
@@ -107,12 +119,24 @@ def fit_channel(
         settled = truth >= 0
         posterior[settled] = torch.nn.functional.one_hot(truth[settled], num_classes).double()
         counts = torch.zeros(num_classes, num_classes).double().index_add_(0, given, posterior).T
-        if iteration % REFIT_PRIOR_EVERY == 0:
-            shrinkage = _fit_shrinkage(counts)
-        before, transition = transition, _transition(counts, shrinkage)
-        if iteration % REFIT_PRIOR_EVERY and (transition - before).abs().max() < STANDSTILL:
+        before, transition = transition, draw_together(counts, shrinkage)
+        stands_still = iteration % REFIT_PRIOR_EVERY and (transition - before).abs().max() < STANDSTILL
+        if is_final and stands_still:
             break
-    return NoiseChannel(transition=transition.numpy(), weights=log_weights.exp().numpy(), bias=bias.numpy())
+        if not is_final and (stands_still or iteration >= num_iterations // 2):
+            shrinkage, is_final = fit_shrinkage(counts), True
+    return transition, log_weights, bias
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _log_prior(views: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -146,78 +170,6 @@ def _fit_prior(
 
     solver.step(closure)  # type: ignore[no-untyped-call]
     return log_weights.detach().clamp(-6, 3), bias.detach()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Shrinkage:
-    """How strongly the channel is drawn to its plainest form, in rows per class.
-
-    Attributes:
-        fidelity: towards the same share of wrong labels in every class.
-        confusion: towards wrong labels that are alike likely.
-    """
-
-    fidelity: float
-    confusion: float
-
-
-def _fit_shrinkage(counts: torch.Tensor) -> _Shrinkage:
-    """What the expected counts of (true, given), (K, K), bear out: little where the classes plainly differ."""
-    right_and_wrong, mistakes = _split(counts)
-    return _Shrinkage(
-        fidelity=best_strength(right_and_wrong, _pooled(right_and_wrong)),
-        confusion=best_strength(mistakes, _even(mistakes)),
-    )
-
-
-def best_strength(counts: torch.Tensor, mean: torch.Tensor) -> float:
-    """Strength of a Dirichlet prior around `mean`, in counts, under which the rows of counts have the highest evidence.
-
-    Args:
-        counts: of multinomial draws, not necessarily whole, (R, C).
-        mean: of the prior, positive, (C,).
-    Source: empirical Bayes by the Dirichlet-multinomial likelihood.
-    """
-    totals = counts.sum(1)
-    evidence = []
-    for strength in STRENGTHS:
-        prior = strength * mean
-        rows = torch.lgamma(strength) - torch.lgamma(totals + strength)
-        evidence.append(rows.sum() + (torch.lgamma(counts + prior) - torch.lgamma(prior)).sum())
-    return float(STRENGTHS[int(torch.stack(evidence).argmax())])
-
-
-def _transition(counts: torch.Tensor, shrinkage: _Shrinkage) -> torch.Tensor:
-    """The channel from the expected counts of (true, given), (K, K)."""
-    right_and_wrong, mistakes = _split(counts)
-    shares = _shrunk(right_and_wrong, _pooled(right_and_wrong), shrinkage.fidelity)
-    confusions = _shrunk(mistakes, _even(mistakes), shrinkage.confusion)
-    transition = torch.diag(shares[:, 0])
-    transition[~torch.eye(len(counts), dtype=torch.bool)] = (shares[:, 1:] * confusions).flatten()
-    return transition
-
-
-def _split(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right and wrong labels of each class, (K, 2), and the wrong ones by label, (K, K - 1)."""
-    num_classes = len(counts)
-    mistakes = counts[~torch.eye(num_classes, dtype=torch.bool)].view(num_classes, num_classes - 1)
-    return torch.stack([counts.diagonal(), mistakes.sum(1)], dim=1), mistakes
-
-
-def _pooled(counts: torch.Tensor) -> torch.Tensor:
-    """Shares of the columns over all rows, none of them 0, (C,)."""
-    total = counts.sum(0) + EPSILON
-    return total / total.sum()
-
-
-def _even(counts: torch.Tensor) -> torch.Tensor:
-    """The same share for every column, (C,)."""
-    return torch.full_like(counts[0], 1 / counts.shape[1])
-
-
-def _shrunk(counts: torch.Tensor, mean: torch.Tensor, strength: float) -> torch.Tensor:
-    """Shares in each row of counts, drawn to the mean by so many counts, (R, C)."""
-    return (counts + strength * mean) / (counts.sum(1, keepdim=True) + strength)
 
 
 def class_noise(posterior: FloatArray, labels: IntArray, *, floor: float = 0.002, ceiling: float = 0.95) -> FloatArray:

@@ -1,0 +1,91 @@
+"""How far a channel is trusted in its details: as far as its rows are alike they are drawn to their plainest form.
+
+# K classes, R rows of counts, C columns
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from labelclean.records import EPSILON
+
+STRENGTHS = torch.logspace(-1, 5, 49, dtype=torch.float64)
+"""Among these the prior of T's rows is chosen, in rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shrinkage:
+    """How strongly the channel is drawn to its plainest form, in rows per class.
+
+    Attributes:
+        fidelity: towards the same share of wrong labels in every class.
+        confusion: towards wrong labels that are alike likely.
+    """
+
+    fidelity: float
+    confusion: float
+
+
+FREE = Shrinkage(fidelity=1e-3, confusion=1.0)
+"""Hardly any: what T is like before it is drawn anywhere. A strong pull from the start would hide all noise."""
+
+
+def fit_shrinkage(counts: torch.Tensor) -> Shrinkage:
+    """What the expected counts of (true, given), (K, K), bear out: little where the classes plainly differ."""
+    right_and_wrong, mistakes = _split(counts)
+    return Shrinkage(
+        fidelity=best_strength(right_and_wrong, _pooled(right_and_wrong)),
+        confusion=best_strength(mistakes, _even(mistakes)),
+    )
+
+
+def best_strength(counts: torch.Tensor, mean: torch.Tensor) -> float:
+    """Strength of a Dirichlet prior around `mean`, in counts, under which the rows of counts have the highest evidence.
+
+    Args:
+        counts: of multinomial draws, not necessarily whole, (R, C).
+        mean: of the prior, positive, (C,).
+    Source: empirical Bayes by the Dirichlet-multinomial likelihood.
+    """
+    totals = counts.sum(1)
+    evidence = []
+    for strength in STRENGTHS:
+        prior = strength * mean
+        rows = torch.lgamma(strength) - torch.lgamma(totals + strength)
+        evidence.append(rows.sum() + (torch.lgamma(counts + prior) - torch.lgamma(prior)).sum())
+    return float(STRENGTHS[int(torch.stack(evidence).argmax())])
+
+
+def draw_together(counts: torch.Tensor, shrinkage: Shrinkage) -> torch.Tensor:
+    """The channel from the expected counts of (true, given), (K, K)."""
+    right_and_wrong, mistakes = _split(counts)
+    shares = _shrunk(right_and_wrong, _pooled(right_and_wrong), shrinkage.fidelity)
+    confusions = _shrunk(mistakes, _even(mistakes), shrinkage.confusion)
+    transition = torch.diag(shares[:, 0])
+    transition[~torch.eye(len(counts), dtype=torch.bool)] = (shares[:, 1:] * confusions).flatten()
+    return transition
+
+
+def _split(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right and wrong labels of each class, (K, 2), and the wrong ones by label, (K, K - 1)."""
+    num_classes = len(counts)
+    mistakes = counts[~torch.eye(num_classes, dtype=torch.bool)].view(num_classes, num_classes - 1)
+    return torch.stack([counts.diagonal(), mistakes.sum(1)], dim=1), mistakes
+
+
+def _pooled(counts: torch.Tensor) -> torch.Tensor:
+    """Shares of the columns over all rows, none of them 0, (C,)."""
+    total = counts.sum(0) + EPSILON
+    return total / total.sum()
+
+
+def _even(counts: torch.Tensor) -> torch.Tensor:
+    """The same share for every column, (C,)."""
+    return torch.full_like(counts[0], 1 / counts.shape[1])
+
+
+def _shrunk(counts: torch.Tensor, mean: torch.Tensor, strength: float) -> torch.Tensor:
+    """Shares in each row of counts, drawn to the mean by so many counts, (R, C)."""
+    return (counts + strength * mean) / (counts.sum(1, keepdim=True) + strength)
