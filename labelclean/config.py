@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from labelclean.errors import ConfigError
 
 Effort = Literal["quick", "standard", "thorough"]
-Judge = Literal["auto", "self", "peer", "crossfit"]
+Judge = Literal["crossfit", "peer", "self"]
 StreamKind = Literal["channel", "mixture"]
 Stem = Literal["auto", "small", "native"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -61,12 +61,12 @@ class FitConfig:
     warm_rounds: int = 4
     """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0."""
     rounds: int = 0
-    """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 6 from
+    """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 3 from
     a random start."""
-    judge: Judge = "auto"
-    """Who judges a row. self: one network and its moving average; peer: two networks that divide the data for each
-    other; crossfit: two networks, each taught the labels of one half and judging the other half; auto: crossfit from
-    pre-trained weights, self from a random start, where half of the labels teach too little."""
+    judge: Judge = "crossfit"
+    """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
+    two networks, both taught all labels, that divide the data for each other; self: one network and its moving
+    average. The last two judge labels that they have learnt, and find fewer of the wrong ones."""
     streams: StreamKind = "channel"
     """How a stream's scores become a posterior: the noise channel, or a two-component Gaussian mixture."""
     trust: float = 0.7
@@ -84,7 +84,7 @@ class FitConfig:
     """Rows per training step, >= 2; 0: by the number of rows, 32 to 128."""
     epochs: float = 0.0
     """Passes of each network over the data in all rounds together, >= 0; 0: two per round from pre-trained weights;
-    from a random start four, and 60,000 image passes in all at least."""
+    from a random start four and a half, and 60,000 image passes in all at least."""
     learning_rate: float = 0.0
     """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start."""
     weight_decay: float = 5e-4
@@ -159,7 +159,7 @@ RANGES: dict[str, tuple[float, float]] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"finetune": False, "rounds": 6},
     "standard": {},
-    "thorough": {"judge": "peer", "warm_rounds": 6, "rounds": 8},
+    "thorough": {"warm_rounds": 6, "rounds": 6},
 }
 """What each effort sets; everything else keeps its default."""
 

@@ -44,7 +44,7 @@ def test_flag_beats_file_beats_preset_beats_default(tmp_path: Path):
     file = tmp_path / "fit.toml"
     file.write_text('effort = "thorough"\nwarm_rounds = 9\nseed = 5\n')
     found = resolve(flags={"seed": 7, "batch_size": None}, file=file)
-    assert (found.seed, found.warm_rounds, found.judge) == (7, 9, PRESETS["thorough"]["judge"])
+    assert (found.seed, found.warm_rounds, found.rounds) == (7, 9, PRESETS["thorough"]["rounds"])
     assert found.batch_size == FitConfig().batch_size
     assert resolve(flags={"effort": "quick"}, file=file).finetune is False
 

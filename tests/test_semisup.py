@@ -8,6 +8,7 @@ import torch
 
 from labelclean.records import UNKNOWN
 from labelclean.tssd.semisup import (
+    confidence,
     correct_prior,
     first_lesson,
     labelled_loss,
@@ -126,3 +127,10 @@ def test_first_lesson_believes_every_label():
     assert lesson.labelled.all()
     np.testing.assert_array_equal(lesson.targets, [[0, 0, 1], [1, 0, 0]])
     np.testing.assert_array_equal(lesson.weights, 1)
+
+
+def test_confidence_is_none_for_a_flat_guess_and_full_for_a_single_class():
+    lesson = first_lesson(np.array([0, 1, 2]), num_classes=3)
+    np.testing.assert_allclose(confidence(lesson.guesses), 0, atol=1e-6)
+    np.testing.assert_allclose(confidence(lesson.targets), 1)
+    np.testing.assert_allclose(confidence(np.array([[0.6, 0.2, 0.2]])), 0.4)

@@ -14,7 +14,7 @@ from labelclean.errors import ConfigError
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device
-from labelclean.train.schedule import PRETRAINED, SCRATCH, Schedule, choose_judge, count_rounds, plan_schedule
+from labelclean.train.schedule import PRETRAINED, SCRATCH, Schedule, count_rounds, plan_schedule
 from labelclean.train.trainer import TunedLearner, scan_images, update_average
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 
@@ -253,12 +253,10 @@ def test_schedule_follows_settings_that_are_given(pretrained: bool):
     assert (tiny.batch_size, tiny.steps) == (5, (1, 1, 1))
 
 
-def test_rounds_and_judge_are_chosen_by_the_start_or_as_told():
-    auto, told = FitConfig(), FitConfig(rounds=5, judge="peer")
-    for pretrained, judge in ((True, "crossfit"), (False, "self")):
-        assert choose_judge(auto, pretrained=pretrained) == judge
-        assert count_rounds(auto, pretrained=pretrained) >= 1
-        assert (choose_judge(told, pretrained=pretrained), count_rounds(told, pretrained=pretrained)) == ("peer", 5)
+def test_rounds_are_chosen_by_the_start_or_as_told():
+    for pretrained, recipe in ((True, PRETRAINED), (False, SCRATCH)):
+        assert count_rounds(FitConfig(), pretrained=pretrained) == recipe.rounds
+        assert count_rounds(FitConfig(rounds=5), pretrained=pretrained) == 5
 
 
 def test_training_that_diverges_stops_with_a_remedy(spec: BackboneSpec):

@@ -25,7 +25,7 @@ from labelclean.train.folds import assign_folds
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
-from labelclean.train.schedule import choose_judge, count_rounds, plan_schedule
+from labelclean.train.schedule import count_rounds, plan_schedule
 from labelclean.train.trainer import TunedLearner, scan_images
 
 Learner = FrozenLearner | TunedLearner
@@ -121,11 +121,10 @@ class RoundLoop:
     def _tuned_learner(self, frozen: FrozenLearner | None) -> TunedLearner:
         """Networks at their start: pre-trained bodies with fitted heads, or all at random."""
         config, labels = self.config, self.labels
-        judge = choose_judge(config, pretrained=self.spec.pretrained)
         schedule = plan_schedule(
             config,
             num_rows=len(labels.given),
-            num_networks=1 if judge == "self" else 2,
+            num_networks=1 if config.judge == "self" else 2,
             pretrained=self.spec.pretrained,
         )
         rng = np.random.default_rng((config.seed, 1))
@@ -133,7 +132,7 @@ class RoundLoop:
             self.spec,
             self.images,
             schedule,
-            judge=judge,
+            judge=config.judge,
             half=assign_folds(labels.given, labels.groups, num_folds=2, rng=rng),
             num_neighbors=config.num_neighbors,
             bf16=config.precision == "bf16",

@@ -15,10 +15,9 @@ from labelclean.config import FitConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """What settings left at `auto` or 0 become, by where the networks start.
+    """What settings left at 0 become, by where the networks start.
 
     Attributes:
-        judge: who judges a row.
         rounds: of the last stage.
         epochs: passes of each network over the data in a round.
         min_passes: image passes of all networks and rounds together, at least, however few the rows.
@@ -26,7 +25,6 @@ class Recipe:
         first_share: share of the training that goes into the first round; None: as much as into any other.
     """
 
-    judge: str
     rounds: int
     epochs: float
     min_passes: int
@@ -34,10 +32,9 @@ class Recipe:
     first_share: float | None
 
 
-PRETRAINED = Recipe(judge="crossfit", rounds=2, epochs=2.0, min_passes=0, learning_rate=0.004, first_share=None)
-SCRATCH = Recipe(judge="self", rounds=6, epochs=4.0, min_passes=60_000, learning_rate=0.1, first_share=0.5)
-"""From a random start half of the labels would teach too little for two cross-fitted networks, and the first round
-has everything to learn before anything can be judged."""
+PRETRAINED = Recipe(rounds=2, epochs=2.0, min_passes=0, learning_rate=0.004, first_share=None)
+SCRATCH = Recipe(rounds=3, epochs=4.5, min_passes=60_000, learning_rate=0.1, first_share=0.5)
+"""The first round of a random start has everything to learn before anything can be judged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +67,6 @@ class Schedule:
 def choose_recipe(*, pretrained: bool) -> Recipe:
     """By whether the networks start from weights or at random."""
     return PRETRAINED if pretrained else SCRATCH
-
-
-def choose_judge(config: FitConfig, *, pretrained: bool) -> str:
-    """self, peer or crossfit."""
-    return choose_recipe(pretrained=pretrained).judge if config.judge == "auto" else config.judge
 
 
 def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
