@@ -197,6 +197,27 @@ def evaluate(
 
 
 @app.command()
+def export(
+    run: options.AnyRun = None,
+    *,
+    out: options.ExportOut,
+    form: options.Form = "csv",
+    keep: options.Keep = None,
+    relabel: options.Relabel = False,
+    budget: options.Budget = None,
+    precision: options.Precision = None,
+    overwrite: options.Replace = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write the cleaned index of a run, or the rows that are worth a look."""
+    from labelclean.results import export as exports
+
+    verdicts = exports.KEPT if keep is None else tuple(part.strip() for part in keep.split(",") if part.strip())
+    selection = exports.Selection(keep=verdicts, relabel=relabel, budget=budget, precision=precision)
+    console.render_exported(exports.export(run, out, form=form, selection=selection, overwrite=overwrite))
+
+
+@app.command()
 def corrupt(
     index: options.CleanIndex,
     *,

@@ -19,6 +19,7 @@ Judge = Literal["crossfit", "peer", "self"]
 StreamKind = Literal["channel", "mixture"]
 Stem = Literal["auto", "small", "native"]
 Precision = Literal["auto", "fp32", "bf16"]
+ExportForm = Literal["csv", "parquet", "hf"]
 NoiseKind = Literal["symmetric", "asymmetric", "pairs", "confusion"]
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from labelclean.data.inspect import Inspection
     from labelclean.results.corrupted import Corrupted
     from labelclean.results.evaluate import Evaluation
+    from labelclean.results.export import Exported
     from labelclean.results.report import Summary
 
 SECONDS_PER_LINE = 60.0
@@ -177,6 +178,19 @@ def render_corrupted(corrupted: Corrupted) -> None:
     show_line(f"{corrupted.num_wrong:,} of {corrupted.num_rows:,} labels are wrong now")
     show_line(f"  {corrupted.labels}")
     show_line(f"  {corrupted.truth}")
+
+
+def render_exported(exported: Exported) -> None:
+    """Show what was written, and how far a wanted precision is sure."""
+    relabelled = f", {exported.num_relabelled:,} of them relabelled" if exported.num_relabelled else ""
+    show_line(f"{exported.num_kept:,} of {exported.num_rows:,} rows{relabelled}")
+    cut = exported.cut
+    if cut is not None:
+        sure = "by p_clean, without golden rows to test it"
+        if cut.confidence is not None:
+            sure = f"shown by {cut.num_golden:,} golden rows with {cut.confidence:.0%} confidence"
+        show_line(f"  share of right labels, as expected: {cut.precision:.1%}; the wanted one is {sure}")
+    show_line(f"  {exported.file}")
 
 
 def show_json(content: dict[str, Any]) -> None:

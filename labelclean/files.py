@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from labelclean.errors import ResourceError
 
@@ -61,6 +64,23 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
         ResourceError: the disk is full or cannot be written.
     """
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(file: Path, table: pa.Table) -> None:
+    """Write a table as CSV in UTF-8, whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(table.column_names)
+            for batch in table.to_batches():
+                writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+    write_atomically(file, write)
 
 
 def _put(file: Path, text: str) -> None:

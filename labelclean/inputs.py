@@ -68,12 +68,12 @@ def read_inputs(
     faults = {**decoded.faults, **manifest.faults}
     if config.strict and faults:
         raise InputError(min(faults.items())[1].message, hint="Mend it, or leave --strict away to have it marked.")
-    rows = judged_rows(manifest, faults)
+    rows = judged_rows(manifest, faults, images_dir)
     _note_small_classes(manifest, rows, reporter)
     return Inputs(manifest, decoded, faults, rows, given_labels(manifest, decoded, rows, config))
 
 
-def judged_rows(manifest: Manifest, faults: dict[int, Fault]) -> IntArray:
+def judged_rows(manifest: Manifest, faults: dict[int, Fault], images_dir: Path) -> IntArray:
     """Rows with a label and a decodable image, ascending.
 
     Raises:
@@ -86,11 +86,18 @@ def judged_rows(manifest: Manifest, faults: dict[int, Fault]) -> IntArray:
     if len(rows) < 4 or num_classes < 2:
         found = f"{len(rows)} of {manifest.num_rows} rows can be judged, of {num_classes} classes"
         example = f", as in: {next(iter(faults.values())).message}" if faults else ""
-        raise InputError(
-            f"{manifest.source}: {found}{example}",
-            hint="At least four readable images of two classes are needed; `labelclean check` lists what is wrong.",
-        )
+        hint = "At least four readable images of two classes are needed; `labelclean check` lists what is wrong."
+        raise InputError(f"{manifest.source}: {found}{example}", hint=_meant_folder(manifest, images_dir) or hint)
     return rows
+
+
+def _meant_folder(manifest: Manifest, images_dir: Path) -> str:
+    """A hint, where the paths are relative to the folder above IMAGES; empty otherwise."""
+    above = images_dir.resolve().parent
+    first = next((path for path in manifest.paths.to_pylist() if path), "")
+    if not first or (images_dir / first).exists() or not (above / first).is_file():
+        return ""
+    return f"The paths are relative to {above}: give that folder as IMAGES."
 
 
 def _note_small_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:

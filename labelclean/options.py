@@ -93,6 +93,18 @@ Verbose = Annotated[
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 AnyRun = Annotated[Path | None, typer.Argument(help="Run folder; by default the newest finished one below runs/.")]
+ExportOut = Annotated[
+    Path, typer.Option("--out", help="File to write; for hf the images' folder, which gets a metadata.csv.")
+]
+Form = Annotated[config.ExportForm, typer.Option("--to", help="hf: for Hugging Face's image folders.")]
+Keep = Annotated[str | None, typer.Option(help="Verdicts to keep. Default: certain_clean,purified.", metavar="A,B")]
+Relabel = Annotated[bool, typer.Option("--relabel", help="Keep rejected rows too, with their suggested label.")]
+Budget = Annotated[int | None, typer.Option(help="Instead: so many rows likeliest to be wrong, worst first.")]
+Precision = Annotated[
+    float | None, typer.Option(help="Instead: as many rows as hold this share of right labels, as in 0.99.")
+]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace an older file.")]
+
 Truth = Annotated[Path, typer.Argument(help="Table with paths and a column true_label.")]
 
 CleanIndex = Annotated[Path, typer.Argument(help="Table with paths and labels, or a folder with a folder per class.")]

@@ -282,6 +282,14 @@ def test_too_little_to_judge(data: Path, tmp_path: Path, run: Run, rows: list[st
     assert not (tmp_path / "run").exists()
 
 
+def test_paths_from_the_folder_above_are_told(data: Path, tmp_path: Path, run: Run):
+    rows = [f"images/{number:02}.png,{CLASSES[number % 3]}" for number in range(6)]
+    Path("labels.csv").write_text("\n".join(["path,label", *rows]))
+    code, _, err = run(*fit_words(data, tmp_path / "run", index=Path("labels.csv")))
+    assert code == 1
+    assert f"relative to {data.resolve()}: give that folder as IMAGES" in " ".join(err.split())
+
+
 def test_empty_folder_and_empty_index(data: Path, tmp_path: Path, run: Run):
     Path("images").mkdir()
     Path("labels.csv").write_text("path,label\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from labelclean.data.index import LABEL_NAMES, PATH_NAMES, read_manifest
 from labelclean.data.noise import corrupt, count_confusions, mistakes
 from labelclean.data.tables import as_strings, find_column, read_table
 from labelclean.errors import ConfigError, InputError, RunFolderError
-from labelclean.files import write_atomically
+from labelclean.files import write_csv
 from labelclean.records import UNKNOWN, FloatArray
 from labelclean.results.run_folder import open_run
 from labelclean.results.verdicts import REJECTED, add_columns, read_verdicts
@@ -68,8 +67,8 @@ def write_corrupted(
             raise RunFolderError(f"{file}: exists already", hint="Choose another folder with --out, or move the file.")
     table = _clean_index(index, path_column, label_column)
     noisy = _plant(table["label"], kind, rate, seed, observed)
-    _write_csv(files[0], table.set_column(1, "label", noisy))
-    _write_csv(files[1], pa.table({"path": table["path"], "label": noisy, "true_label": table["label"]}))
+    write_csv(files[0], table.set_column(1, "label", noisy))
+    write_csv(files[1], pa.table({"path": table["path"], "label": noisy, "true_label": table["label"]}))
     num_wrong = pc.sum(pc.not_equal(noisy, table["label"])).as_py() or 0
     return Corrupted(num_rows=table.num_rows, num_wrong=num_wrong, labels=files[0], truth=files[1])
 
@@ -117,13 +116,3 @@ def _observed_confusions(observed: Path, class_names: tuple[str, ...]) -> FloatA
     if not np.isfinite(counts).all() or counts.min(initial=0) < 0:
         raise InputError(f"{observed.name}: a count is missing or negative", hint="Give counts of 0 or more.")
     return count_confusions(true, given, counts, class_names)
-
-
-def _write_csv(file: Path, table: pa.Table) -> None:
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(table.column_names)
-            writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-    write_atomically(file, write)
