@@ -218,13 +218,29 @@ def export(
 
 
 @app.command()
+def golden(
+    run: options.AnyRun = None,
+    *,
+    out: options.GoldenOut,
+    count: options.Count = 200,
+    seed: options.AnySeed = 0,
+    overwrite: options.Replace = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Choose rows whose true label would teach the most, as a CSV to fill in for `fit --golden`."""
+    from labelclean.results.golden import choose_golden
+
+    console.render_chosen(choose_golden(run, out, count=count, seed=seed, overwrite=overwrite))
+
+
+@app.command()
 def corrupt(
     index: options.CleanIndex,
     *,
     out: options.CorruptOut,
     kind: options.Kind = "symmetric",
     rate: options.Rate = 0.2,
-    seed: options.CorruptSeed = 0,
+    seed: options.AnySeed = 0,
     observed: options.Observed = None,
     path_column: options.PathColumn = None,
     label_column: options.LabelColumn = None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labelclean.results.corrupted import Corrupted
     from labelclean.results.evaluate import Evaluation
     from labelclean.results.export import Exported
+    from labelclean.results.golden import Chosen
     from labelclean.results.report import Summary
 
 SECONDS_PER_LINE = 60.0
@@ -191,6 +192,13 @@ def render_exported(exported: Exported) -> None:
             sure = f"shown by {cut.num_golden:,} golden rows with {cut.confidence:.0%} confidence"
         show_line(f"  share of right labels, as expected: {cut.precision:.1%}; the wanted one is {sure}")
     show_line(f"  {exported.file}")
+
+
+def render_chosen(chosen: Chosen) -> None:
+    """Show which rows were written, and what to do with them."""
+    show_line(f"{chosen.num_rows:,} of {chosen.num_candidates:,} rows, the uncertain ones more often than others")
+    show_line(f"  {chosen.file}")
+    show_line("Write the true label into the column golden, or leave it empty; then: labelclean fit ... --golden FILE")
 
 
 def show_json(content: dict[str, Any]) -> None:

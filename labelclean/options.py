@@ -105,6 +105,9 @@ Precision = Annotated[
 ]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace an older file.")]
 
+GoldenOut = Annotated[Path, typer.Option("--out", help="CSV to write and to fill in.")]
+Count = Annotated[int, typer.Option(help="How many rows to look at.")]
+
 Truth = Annotated[Path, typer.Argument(help="Table with paths and a column true_label.")]
 
 CleanIndex = Annotated[Path, typer.Argument(help="Table with paths and labels, or a folder with a folder per class.")]
@@ -117,7 +120,7 @@ Kind = Annotated[
     ),
 ]
 Rate = Annotated[float, typer.Option(min=0, max=1, help="Share of the labels to make wrong.")]
-CorruptSeed = Annotated[int, typer.Option("--seed", min=0, help="Start of every random choice.")]
+AnySeed = Annotated[int, typer.Option("--seed", min=0, help="Start of every random choice.")]
 Observed = Annotated[
     Path | None,
     typer.Option("--from", help="Which confusions to plant: a run, or a table with columns given, true and count."),

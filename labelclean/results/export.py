@@ -27,6 +27,7 @@ from labelclean.results.verdicts import (
     REJECTED,
     UNREADABLE,
     VERDICTS,
+    is_golden,
     read_verdicts,
 )
 
@@ -150,14 +151,14 @@ def select(verdicts: pa.Table, selection: Selection) -> tuple[pa.Array, Cut | No
     """Positions of the selected rows, in the order in which they are written, and the cut where there is one."""
     verdict = np.asarray(verdicts["verdict"].to_pylist(), dtype=object)
     p_clean = verdicts["p_clean"].to_numpy()
-    is_golden = _is_golden(verdicts)
+    golden = is_golden(verdicts)
     if selection.budget is not None:
-        rows = np.flatnonzero((verdict != UNREADABLE) & ~is_golden)
+        rows = np.flatnonzero((verdict != UNREADABLE) & ~golden)
         return pa.array(rows[np.argsort(p_clean[rows], kind="stable")][: selection.budget]), None
     if selection.precision is not None:
         rows = np.flatnonzero(verdict != UNREADABLE)
         p_meta = verdicts["p_meta"].to_numpy()[rows]
-        kept, cut = cut_at(p_meta, p_clean[rows], is_golden[rows], precision=selection.precision)
+        kept, cut = cut_at(p_meta, p_clean[rows], golden[rows], precision=selection.precision)
         return pa.array(rows[kept]), cut
     kept = np.isin(verdict, selection.keep)
     if selection.relabel:
@@ -228,10 +229,6 @@ def _expected_cut(p_clean: FloatArray, precision: float) -> int:
 def _fewest_for(precision: float) -> int:
     """Golden rows that show the precision when all of them are right: the smallest n with precision ** n <= 0.5 %."""
     return int(np.ceil(np.log((1 - CONFIDENCE) / NUM_CUTS) / np.log(precision)))
-
-
-def _is_golden(verdicts: pa.Table) -> BoolArray:
-    return np.isin(verdicts["reason"].to_pylist(), ("golden_confirms", "golden_contradicts"))
 
 
 def _exported(verdicts: pa.Table, *, relabel: bool, path_name: str) -> pa.Table:

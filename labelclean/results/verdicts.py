@@ -18,7 +18,7 @@ import labelclean
 from labelclean.config import FitConfig, as_dict
 from labelclean.errors import RunFolderError
 from labelclean.files import write_atomically
-from labelclean.records import UNKNOWN, Bin, Fault, Findings, FloatArray, IntArray, Manifest
+from labelclean.records import UNKNOWN, Bin, BoolArray, Fault, Findings, FloatArray, IntArray, Manifest
 
 SCHEMA_VERSION = "1"
 PREFIX = "labelclean."
@@ -146,6 +146,12 @@ def read_verdicts(file: Path) -> pa.Table:
             hint="Read it with the labelclean that wrote it, or run fit again.",
         )
     return table
+
+
+def is_golden(verdicts: pa.Table) -> BoolArray:
+    """Rows that a golden label has decided, (N,)."""
+    decided = pc.is_in(verdicts["reason"].cast(pa.string()), pa.array(["golden_confirms", "golden_contradicts"]))
+    return np.asarray(decided.to_numpy(zero_copy_only=False))
 
 
 def read_metadata(table: pa.Table) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""Which rows a person should look at, so that few golden labels teach the most.
+
+# N rows, of which M may be chosen
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelclean.errors import ConfigError, InputError, RunFolderError
+from labelclean.files import write_csv
+from labelclean.records import FloatArray, IntArray
+from labelclean.results.run_folder import open_run
+from labelclean.results.verdicts import UNREADABLE, is_golden, read_verdicts
+
+RANDOM_SHARE = 0.5
+"""Of the chances is the same for all rows; the rest goes by how uncertain a row is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """What was written: rows chosen, those that could be chosen, and the file."""
+
+    num_rows: int
+    num_candidates: int
+    file: Path
+
+
+def choose_golden(run: Path | None, out: Path, *, count: int, seed: int = 0, overwrite: bool = False) -> Chosen:
+    """Write a CSV of rows with an empty column `golden`, to be filled in and given to `fit --golden`.
+
+    Its column `chance` is the probability with which the row was chosen: whoever divides by it gets unbiased
+    estimates from rows of which most were chosen because they are uncertain.
+
+    Args:
+        run: the run folder; None: the newest below runs/.
+        out: the CSV.
+        count: how many rows, at least 1.
+        seed: start of every random choice.
+        overwrite: replace an older file, which may hold somebody's work.
+    Raises:
+        ConfigError: count is not positive.
+        InputError: fewer rows than that can be chosen.
+        RunFolderError: no such run, or the file exists.
+        ResourceError: the file cannot be written.
+    """
+    if count < 1:
+        raise ConfigError(f"--count {count}: not a number of rows", hint="Give 1 or more.")
+    if out.exists() and not overwrite:
+        raise RunFolderError(f"{out}: exists already", hint="Choose another --out, or give --overwrite.")
+    verdicts = read_verdicts(open_run(run).verdicts)
+    judged = pc.not_equal(verdicts["verdict"].cast(pa.string()), UNREADABLE).to_numpy(zero_copy_only=False)
+    candidates = np.flatnonzero(judged & ~is_golden(verdicts))
+    if count > len(candidates):
+        raise InputError(
+            f"only {len(candidates)} rows can be chosen, not {count}", hint=f"Give --count {len(candidates)} or less."
+        )
+    p_clean = verdicts["p_clean"].to_numpy()[candidates].astype(np.float64)
+    chances = inclusion_chances(uncertainty(p_clean), count)
+    picked = draw_systematically(chances, np.random.default_rng(seed))
+    table = verdicts.take(pa.array(candidates[picked])).select(["path", "label", "suggested_label", "p_clean"])
+    table = table.append_column("chance", pa.array(np.round(chances[picked], 6)))
+    table = table.append_column("golden", pa.nulls(len(picked), pa.string()))
+    write_csv(out, table)
+    return Chosen(num_rows=len(picked), num_candidates=len(candidates), file=out)
+
+
+def uncertainty(p_clean: FloatArray) -> FloatArray:
+    """Size of each row's share in the draw, positive, sums to 1, (M,).
+
+    Half of it is even, half goes by the standard deviation of being right, which is the allocation with the least
+    variance for the number of wrong labels (Neyman 1934).
+    """
+    deviation = np.sqrt(p_clean * (1 - p_clean)) + 1e-6
+    return np.asarray(RANDOM_SHARE / len(p_clean) + (1 - RANDOM_SHARE) * deviation / deviation.sum())
+
+
+def inclusion_chances(sizes: FloatArray, count: int) -> FloatArray:
+    """Chances proportional to the sizes, at most 1, that sum to count, (M,).
+
+    Args:
+        sizes: positive, (M,).
+        count: at most M.
+    """
+    chances = np.zeros(len(sizes))
+    is_sure = np.zeros(len(sizes), dtype=bool)
+    while True:
+        rest = ~is_sure
+        chances[is_sure] = 1.0
+        if rest.any():
+            chances[rest] = (count - is_sure.sum()) * sizes[rest] / sizes[rest].sum()
+        above = rest & (chances >= 1)
+        if not above.any():
+            return chances
+        is_sure |= above
+
+
+def draw_systematically(chances: FloatArray, rng: np.random.Generator) -> IntArray:
+    """As many positions as the chances sum to, each with its chance, ascending.
+
+    Source: systematic sampling with probability proportional to size, in random order (Madow 1949).
+    """
+    order = rng.permutation(len(chances))
+    steps = np.cumsum(chances[order])
+    num_drawn = round(float(steps[-1]))
+    marks = np.arange(num_drawn) + rng.random()
+    places = np.searchsorted(steps, marks * steps[-1] / num_drawn, side="right")
+    return np.sort(order[np.minimum(places, len(order) - 1)])

@@ -1,0 +1,95 @@
+"""Rows chosen for a person to label: with known chances, and ready for `fit --golden`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labelclean.data.index import read_manifest
+from labelclean.records import UNKNOWN
+from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
+from labelclean.results.run_folder import RunFolder
+from tests.conftest import Run
+from tests.pictures import CLASSES, NUM_IMAGES
+
+
+def test_uncertain_rows_get_the_larger_shares():
+    sizes = uncertainty(np.array([0.5, 0.9, 0.999, 0.1]))
+    assert sizes.sum() == pytest.approx(1)
+    assert sizes[0] > sizes[1] > sizes[2] > 0.5 / 4
+    assert sizes[1] == pytest.approx(sizes[3])
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 10])
+def test_chances_sum_to_the_count_and_never_exceed_one(count: int):
+    chances = inclusion_chances(np.array([0.5, 0.2, *np.full(8, 0.3 / 8)]), count)
+    assert chances.sum() == pytest.approx(count)
+    assert ((chances > 0) & (chances <= 1)).all()
+    assert chances[0] == 1.0 or count == 1
+
+
+def test_rows_are_drawn_with_their_chances_and_never_twice():
+    rng = np.random.default_rng(0)
+    chances = inclusion_chances(rng.uniform(0.1, 2, 40), 12)
+    counts = np.zeros(40)
+    for _ in range(3000):
+        drawn = draw_systematically(chances, rng)
+        assert len(drawn) == len(set(drawn)) == 12
+        counts[drawn] += 1
+    # four standard errors
+    np.testing.assert_allclose(counts / 3000, chances, atol=4 * 0.5 / np.sqrt(3000))
+
+
+def test_noise_rate_from_the_chosen_rows_is_unbiased_and_sharper_than_from_random_ones():
+    rng = np.random.default_rng(1)
+    p_clean = rng.beta(3, 0.4, 2000)
+    is_wrong = rng.random(2000) > p_clean
+    chances = inclusion_chances(uncertainty(p_clean), 150)
+    weighted, plain = [], []
+    for _ in range(600):
+        drawn = draw_systematically(chances, rng)
+        surprise = is_wrong[drawn] - (1 - p_clean[drawn])
+        weighted.append(1 - p_clean.mean() + (surprise / chances[drawn]).sum() / 2000)
+        plain.append(is_wrong[rng.choice(2000, 150, replace=False)].mean())
+    assert np.mean(weighted) == pytest.approx(is_wrong.mean(), abs=4 * np.std(weighted) / np.sqrt(600))
+    assert np.std(weighted) < 0.75 * np.std(plain)
+
+
+def test_chosen_rows_can_be_filled_in_and_given_to_fit(data: Path, small_run: Path, run: Run):
+    code, out, _ = run("golden", small_run, "--out", "golden.csv", "--count", 20)
+    assert code == 0
+    assert f"20 of {NUM_IMAGES} rows" in out
+    frame = pd.read_csv("golden.csv", dtype=str)
+    assert list(frame.columns) == ["path", "label", "suggested_label", "p_clean", "chance", "golden"]
+    assert len(frame) == 20
+    assert frame["golden"].isna().all()
+
+    manifest = read_manifest(data / "images", data / "labels.csv", golden=Path("golden.csv"))
+    assert (manifest.golden_ids == UNKNOWN).all()
+    frame.loc[:4, "golden"] = CLASSES[0]
+    frame.to_csv("golden.csv", index=False)
+    manifest = read_manifest(data / "images", data / "labels.csv", golden=Path("golden.csv"))
+    named = {path for path, known in zip(manifest.paths.to_pylist(), manifest.golden_ids >= 0, strict=True) if known}
+    assert named == set(frame["path"][:5])
+
+
+def test_same_seed_chooses_the_same_rows(finished_run: RunFolder, run: Run):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run("golden", finished_run.path, "--out", f"{name}.csv", "--count", 4, "--seed", seed)[0] == 0
+    assert Path("a.csv").read_text() == Path("b.csv").read_text() != Path("c.csv").read_text()
+
+
+@pytest.mark.parametrize(("count", "message"), [(0, "--count 0"), (9, "only 8 rows can be chosen, not 9")])
+def test_impossible_counts_are_refused(finished_run: RunFolder, run: Run, count: int, message: str):
+    code, _, err = run("golden", finished_run.path, "--out", "g.csv", "--count", count)
+    assert (code, message in err, Path("g.csv").exists()) == (1, True, False)
+
+
+def test_filled_in_file_is_not_overwritten(finished_run: RunFolder, run: Run):
+    Path("g.csv").write_text("an hour of work")
+    code, _, err = run("golden", finished_run.path, "--out", "g.csv", "--count", 2)
+    assert (code, "exists already" in err) == (1, True)
+    assert Path("g.csv").read_text() == "an hour of work"
