@@ -1,0 +1,1 @@
+"""How good the verdicts are, side by side with those of other ways to find wrong labels."""

@@ -1,0 +1,198 @@
+"""Judges a grid of data sets, noise, efforts and seeds with labelclean and with its rivals, and prints a table.
+
+    python -m benchmarks.grid GRID.toml --out RESULTS.parquet --markdown docs/benchmarks.md
+
+Rivals get the same decoded images and the same backbone, and as many backward passes as labelclean had (`passes`), or
+as much time (`time`); at quick effort, logistic regression on the same frozen features. Rows that are in the results
+already are not measured again. GRID.toml is described in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from benchmarks.cells import Cell, DataSet, lay_out, read_grid
+from benchmarks.rivals import Judgement, Material, Trainer, frozen_material, judgements, train_material
+from benchmarks.tables import as_markdown
+from labelclean.config import FitConfig, resolve
+from labelclean.data.images import decode_all, median_side
+from labelclean.data.index import read_manifest
+from labelclean.fit import run_fit
+from labelclean.records import SilentReporter
+from labelclean.results.evaluate import evaluate
+from labelclean.results.run_folder import RunFolder, read_run
+from labelclean.results.verdicts import CERTAIN_CLEAN, PREFIX, PURIFIED, REJECTED, read_verdicts
+from labelclean.train.backbone import BackboneSpec, prepare_backbone
+from labelclean.train.device import ImageStore, choose_device, choose_precision
+from labelclean.train.trainer import scan_images
+
+OURS = "labelclean"
+KEY = ["data", "noise", "seed", "effort", "budget", "way"]
+
+
+def main() -> None:
+    """Run what is missing of the grid, writing after each cell, then print the table."""
+    args = _arguments()
+    data_sets, seeds, efforts = read_grid(args.grid)
+    rows = pd.read_parquet(args.out).to_dict("records") if args.out.exists() else []
+    for data in data_sets:
+        for noise in data.noise:
+            for seed in seeds:
+                for effort in efforts:
+                    known = {tuple(row[name] for name in KEY) for row in rows}
+                    key = (data.name, noise, seed, effort)
+                    if (*key, "passes", OURS) in known and args.budgets <= {k[4] for k in known if k[:4] == key}:
+                        continue
+                    print(f"{data.name} {noise} seed {seed} {effort}", flush=True)
+                    rows = [row for row in rows if tuple(row[name] for name in KEY[:4]) != key]
+                    for row in measure(data, noise, seed, effort, args.budgets):
+                        print(f"  {row['budget']:6} {row['way']:22} AP {row['average_precision']:.3f} "
+                              f"F1 {row['f1']:.3f} {row['seconds']:.0f} s", flush=True)  # fmt: skip
+                        rows.append(row)
+                    pd.DataFrame(rows).to_parquet(args.out)
+    text = as_markdown(pd.DataFrame(rows))
+    print(text)
+    if args.markdown:
+        args.markdown.write_text(text, encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--budgets", type=lambda text: set(text.split(",")), default={"passes"})
+    return parser.parse_args()
+
+
+def measure(data: DataSet, noise: str, seed: int, effort: str, budgets: set[str]) -> Iterator[dict[str, Any]]:
+    """A row for labelclean, and one for every rival with every budget."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cell = lay_out(data, noise, seed, folder)
+        config = resolve(flags={**data.settings, "effort": effort, "seed": seed})
+        started = time.perf_counter()
+        run_fit(
+            data.images,
+            cell.index,
+            config,
+            out=folder / "run",
+            golden=None,
+            resume=False,
+            overwrite=False,
+            reporter=SilentReporter(),
+        )
+        seconds = time.perf_counter() - started
+        run, verdicts = read_run(RunFolder(folder / "run")), read_verdicts(folder / "run" / "verdicts.parquet")
+        passes = run["image_passes"]
+        where = {"data": data.name, "noise": noise, "seed": seed, "effort": effort}
+        cost = {"forward": passes["forward"], "backward": passes["backward"], "seconds": seconds}
+        memory = {"peak_memory_bytes": run["peak_memory_bytes"]}
+        yield {**where, "budget": "passes", "way": OURS, **figures(verdicts, cell), **cost, **memory}
+        bench = Bench(cell, config, folder, bf16=run["config"]["precision"] == "bf16")
+        for budget in sorted(budgets) if config.finetune else ["passes"]:
+            for way, (found, spent) in bench.rivals(budget, passes=passes["backward"], seconds=seconds).items():
+                table = as_verdicts(found, cell)
+                peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+                yield {**where, "budget": budget, "way": way, **figures(table, cell), **asdict(spent), **peak}
+
+
+class Bench:
+    """The rivals of one cell."""
+
+    def __init__(self, cell: Cell, config: FitConfig, folder: Path, *, bf16: bool) -> None:
+        self.cell, self.config, self.bf16 = cell, config, bf16
+        manifest = read_manifest(cell.data.images, cell.index)
+        side = median_side(manifest, cell.data.images)
+        self.device = choose_device(config.device)
+        self.spec: BackboneSpec = prepare_backbone(config, num_classes=len(cell.class_names), median_side=side)
+        decoded = decode_all(
+            manifest,
+            cell.data.images,
+            folder / "images.u8",
+            size=self.spec.image_size,
+            workers=0,
+            reporter=SilentReporter(),
+        )
+        if decoded.faults:
+            raise ValueError(f"{cell.data.name}: {len(decoded.faults)} images cannot be read; rivals need all of them")
+        self.images = ImageStore(decoded.pixels, np.arange(manifest.num_rows), self.device)
+
+    def rivals(self, budget: str, *, passes: int, seconds: float) -> dict[str, Any]:
+        """Judgements and costs by name."""
+        labels, seed = self.cell.given, self.config.seed
+        if not self.config.finetune:
+            return judgements(self._frozen(), labels, seed=seed)
+        per_epoch = 4 * len(labels)  # five folds of four fifths
+        epochs = -(-passes // per_epoch)
+        if budget == "time":
+            started = time.perf_counter()
+            self._trainer().folds(1)
+            epochs = max(1, round(seconds / (time.perf_counter() - started)))
+        return judgements(train_material(self._trainer(), epochs=epochs), labels, seed=seed)
+
+    def _frozen(self) -> Material:
+        started = time.perf_counter()
+        network = self.spec.build(self.config.seed).to(self.device).eval()
+        _, features = scan_images(network, self.images, bf16=False, advance=lambda _: None)
+        return frozen_material(
+            features,
+            self.cell.given,
+            passes=2 * len(features),
+            seconds=time.perf_counter() - started,
+            seed=self.config.seed,
+        )
+
+    def _trainer(self) -> Trainer:
+        return Trainer(
+            self.spec,
+            self.images,
+            self.cell.given,
+            learning_rate=self.cell.data.learning_rate,
+            bf16=self.bf16 or choose_precision(self.config.precision, self.spec, self.device, 128),
+            seed=self.config.seed,
+        )
+
+
+def as_verdicts(found: Judgement, cell: Cell) -> pa.Table:
+    """A rival's judgement in the form in which verdicts are evaluated; its noise rate is the share it flags."""
+    names = np.array(cell.class_names)
+    table = pa.table(
+        {
+            "path": list(cell.paths),
+            "label": names[cell.given].tolist(),
+            "verdict": np.where(found.flagged, REJECTED, CERTAIN_CLEAN).tolist(),
+            "p_clean": found.p_clean.astype(np.float32),
+            "suggested_label": names[found.suggested].tolist(),
+        }
+    )
+    return table.replace_schema_metadata({f"{PREFIX}noise_rate": str(float(found.flagged.mean()))})
+
+
+def figures(verdicts: pa.Table, cell: Cell) -> dict[str, Any]:
+    """All figures of an evaluation, and of purification against simpler choices among the uncertain rows."""
+    found = asdict(evaluate(verdicts, cell.truth))
+    if "division" in verdicts.column_names:
+        uncertain = np.asarray(verdicts["division"].to_pylist()) == "uncertain"
+        purified = np.asarray(verdicts["verdict"].to_pylist()) == PURIFIED
+        is_right, loss = cell.given == cell.true, verdicts["loss"].to_numpy()
+        rows = np.flatnonzero(uncertain)
+        lowest = rows[np.argsort(loss[rows], kind="stable")[: purified.sum()]]
+        found["purity_by_loss"] = float(is_right[lowest].mean()) if len(lowest) else None
+        found["purity_at_random"] = float(is_right[rows].mean()) if len(rows) else None
+    return {name: np.nan if value is None else value for name, value in found.items()}
+
+
+if __name__ == "__main__":
+    main()

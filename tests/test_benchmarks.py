@@ -1,0 +1,111 @@
+"""The grid runs from its file to its table, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import grid
+from benchmarks.cells import lay_out, read_grid
+from benchmarks.rivals import low_loss_posterior, neighbor_votes
+from tests.pictures import NUM_IMAGES, sound_rows
+
+RIVALS = {
+    "cleanlab default",
+    "confident learning",
+    "disagreement",
+    "average over epochs",
+    "neighbour vote",
+    "loss mixture",
+}
+GRID = """
+seeds = [0]
+efforts = ["quick", "standard"]
+
+[[data]]
+name = "pictures"
+images = "images"
+index = "truth.csv"
+noise = ["symmetric:0.2"]
+
+[data.settings]
+backbone = "test_resnet"
+weights = "weights.safetensors"
+image_size = 16
+device = "cpu"
+precision = "fp32"
+warm_rounds = 1
+rounds = 1
+epochs = 1
+"""
+
+
+@pytest.fixture
+def grid_file(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("images", "weights.safetensors"):
+        (tmp_path / name).symlink_to(data / name)
+    frame = sound_rows(data)
+    frame.assign(observed=frame["label"])[["path", "true_label", "observed"]].to_csv(
+        tmp_path / "truth.csv", index=False
+    )
+    (tmp_path / "grid.toml").write_text(GRID)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "grid.toml"
+
+
+def test_noise_is_planted_or_taken_from_a_column(grid_file: Path, tmp_path: Path):
+    (entry,), seeds, efforts = read_grid(grid_file)
+    assert (seeds, efforts) == ((0,), ("quick", "standard"))
+    planted, again, other = (lay_out(entry, "symmetric:0.2", seed, tmp_path) for seed in (0, 0, 1))
+    assert (planted.given != planted.true).sum() == round(0.2 * NUM_IMAGES)
+    np.testing.assert_array_equal(planted.given, again.given)
+    assert (planted.given != other.given).any()
+    observed = lay_out(entry, "column:observed", 0, tmp_path)
+    assert (observed.given != observed.true).sum() == 7
+    index = pd.read_csv(observed.index)
+    assert list(index.columns) == ["path", "label"]
+    assert index["label"].tolist() == [observed.class_names[label] for label in observed.given]
+    assert (lay_out(entry, "none", 0, tmp_path).given == planted.true).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_grid_measures_every_way_once_and_writes_the_table(
+    grid_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    words = ["grid", str(grid_file), "--out", "found.parquet", "--markdown", "found.md"]
+    monkeypatch.setattr(sys, "argv", words)
+    grid.main()
+    found = pd.read_parquet("found.parquet")
+    for effort in ("quick", "standard"):
+        rows = found[found["effort"] == effort].set_index("way")
+        assert set(rows.index) == {"labelclean", *RIVALS}
+        assert rows[["average_precision", "f1", "seconds", "forward"]].notna().all(axis=None)
+        assert rows["num_wrong"].eq(round(0.2 * NUM_IMAGES)).all()
+        ours, folds = rows.loc["labelclean"], rows.loc["disagreement"]
+        if effort == "standard":
+            assert folds["backward"] >= ours["backward"] > 0
+        else:
+            assert folds["backward"] == ours["backward"] == 0
+    assert "| labelclean |" in Path("found.md").read_text()
+    capsys.readouterr()
+
+    monkeypatch.setattr(grid, "measure", None)
+    grid.main()
+    assert "AP 0" not in capsys.readouterr().out
+
+
+def test_rules_of_the_rivals_on_planted_cases():
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.normal(0.2, 0.05, 80), rng.normal(2, 0.3, 20)])
+    assert ((low_loss_posterior(losses, seed=0) > 0.5) == (np.arange(100) < 80)).all()
+    truth = np.arange(60) % 3
+    features = np.eye(3)[truth] + rng.normal(0, 0.05, (60, 3))
+    labels = truth.copy()
+    labels[5] = (truth[5] + 1) % 3
+    votes = neighbor_votes(features, labels, 3)
+    np.testing.assert_allclose(votes.sum(axis=1), 1)
+    assert votes[5].argmax() == truth[5] != labels[5]
