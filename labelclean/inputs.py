@@ -155,6 +155,7 @@ def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: F
     return Labels(
         given=given,
         golden=manifest.golden_ids[rows],
+        golden_chances=manifest.golden_chances[rows],
         fold=assign_folds(given, groups, num_folds=num_folds, rng=rng),
         groups=groups,
         num_classes=len(manifest.class_names),

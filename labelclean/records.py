@@ -56,6 +56,7 @@ class Manifest:
         labels: as given, strings, null where missing, (N,).
         label_ids: position of the label in `class_names`, UNKNOWN where missing, (N,).
         golden_ids: the trusted label's position, UNKNOWN where there is none, (N,).
+        golden_chances: probability with which the row was chosen to get its trusted label, NaN where unknown, (N,).
         group_ids: rows that must share a fold share a number; UNKNOWN: a group of its own, (N,).
         class_names: distinct given labels, sorted.
         extra: all other columns, to be passed through.
@@ -67,6 +68,7 @@ class Manifest:
     labels: pa.ChunkedArray
     label_ids: IntArray
     golden_ids: IntArray
+    golden_chances: FloatArray
     group_ids: IntArray
     class_names: tuple[str, ...]
     extra: pa.Table

@@ -46,6 +46,7 @@ def make_manifest(
         labels=pa.chunked_array([pa.array(labels, pa.string())]),
         label_ids=np.array([ids[label] for label in labels]),
         golden_ids=np.array([ids[label] for label in golden]),
+        golden_chances=np.full(num_rows, np.nan),
         group_ids=np.full(num_rows, UNKNOWN),
         class_names=names,
         extra=pa.table(extra or {}),

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from labelclean.data.index import read_manifest
+from labelclean.errors import InputError
 from labelclean.records import UNKNOWN
 from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
 from labelclean.results.run_folder import RunFolder
@@ -74,6 +75,12 @@ def test_chosen_rows_can_be_filled_in_and_given_to_fit(data: Path, small_run: Pa
     manifest = read_manifest(data / "images", data / "labels.csv", golden=Path("golden.csv"))
     named = {path for path, known in zip(manifest.paths.to_pylist(), manifest.golden_ids >= 0, strict=True) if known}
     assert named == set(frame["path"][:5])
+    chances = manifest.golden_chances[manifest.golden_ids >= 0]
+    assert sorted(chances) == sorted(frame["chance"][:5].astype(float))
+    for wrong in ("2", "0", "often"):
+        frame.assign(chance=wrong).to_csv("golden.csv", index=False)
+        with pytest.raises(InputError, match="chance"):
+            read_manifest(data / "images", data / "labels.csv", golden=Path("golden.csv"))
 
 
 def test_same_seed_chooses_the_same_rows(finished_run: RunFolder, run: Run):

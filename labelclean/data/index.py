@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from labelclean.data.tables import as_strings, find_column, read_table, usual_column
 from labelclean.errors import InputError
-from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
+from labelclean.records import UNKNOWN, Fault, FloatArray, IntArray, Manifest
 
 PATH_NAMES = ("path", "file_name", "filename", "file", "image", "image_path", "filepath", "file_path", "img")
 LABEL_NAMES = ("label", "class", "target", "category", "class_name", "label_name", "y")
-GOLDEN_NAME, GROUP_NAME = "golden", "group"
+GOLDEN_NAME, CHANCE_NAME, GROUP_NAME = "golden", "chance", "group"
 COMMON_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 OTHER_SUFFIXES = {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico"}
 IMAGE_SUFFIXES = frozenset(COMMON_SUFFIXES | OTHER_SUFFIXES)
@@ -43,7 +43,8 @@ def read_manifest(
         index: .csv, .tsv, .jsonl, .ndjson or .parquet file; None: a folder per class.
         path_column: column with the paths; None: found by name.
         label_column: column with the labels; None: found by name.
-        golden: a further file of trusted labels, with a path and a `golden` or label column.
+        golden: a further file of trusted labels, with a path and a `golden` or label column, and in a column `chance`
+            the probability with which the row was chosen for it, where that differs between rows.
         class_names: the classes to number labels by; None: the distinct labels found.
     Raises:
         InputError: the folder or a file is missing, unreadable, empty, or lacks a column.
@@ -58,7 +59,10 @@ def read_manifest(
     paths, labels, own_golden, groups = (
         as_strings(table[name], what=f"{source}, column {name}") if name else _nothing(table.num_rows) for name in used
     )
-    golden_labels = pc.coalesce(_golden_file(golden, paths), own_golden) if golden else own_golden
+    golden_labels, golden_chances = own_golden, np.full(table.num_rows, np.nan)
+    if golden:
+        by_file, golden_chances = _golden_file(golden, paths)
+        golden_labels = pc.coalesce(by_file, own_golden)
     names = class_names or tuple(sorted({*_distinct(labels), *_distinct(golden_labels)}))
     label_ids = _number(labels, names)
     return Manifest(
@@ -67,6 +71,7 @@ def read_manifest(
         labels=labels,
         label_ids=label_ids,
         golden_ids=_number(golden_labels, names),
+        golden_chances=golden_chances,
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
         extra=table.select([name for name in table.column_names if name not in used]),
@@ -127,8 +132,8 @@ def _nothing(num_rows: int) -> pa.ChunkedArray:
     return pa.chunked_array([pa.nulls(num_rows, pa.string())])
 
 
-def _golden_file(file: Path, paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The trusted label of each row by a file of its own, null where it has none."""
+def _golden_file(file: Path, paths: pa.ChunkedArray) -> tuple[pa.ChunkedArray, FloatArray]:
+    """The trusted label of each row by a file of its own, null where it has none, and the chance that it got one."""
     table, source = read_table(file), file.name
     path_name = find_column(table, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
     label_name = find_column(
@@ -137,7 +142,8 @@ def _golden_file(file: Path, paths: pa.ChunkedArray) -> pa.ChunkedArray:
     trusted, labels = (as_strings(table[name], what=f"{source}, column {name}") for name in (path_name, label_name))
     known = set(paths.to_pylist()) - {None}
     by_path: dict[str, str] = {}
-    for path, label in zip(trusted.to_pylist(), labels.to_pylist(), strict=True):
+    chance_of: dict[str, float] = {}
+    for path, label, chance in zip(trusted.to_pylist(), labels.to_pylist(), _chances(table, source), strict=True):
         if path is None or label is None:
             continue
         if path not in known:
@@ -148,7 +154,24 @@ def _golden_file(file: Path, paths: pa.ChunkedArray) -> pa.ChunkedArray:
             raise InputError(
                 f"{source}: {path} has the golden labels {by_path[path]} and {label}", hint="Keep the right one."
             )
-    return pa.chunked_array([pa.array([by_path.get(path) for path in paths.to_pylist()], pa.string())])
+        chance_of[path] = chance
+    rows = paths.to_pylist()
+    chances = np.array([chance_of.get(path, np.nan) for path in rows])
+    return pa.chunked_array([pa.array([by_path.get(path) for path in rows], pa.string())]), chances
+
+
+def _chances(table: pa.Table, source: str) -> FloatArray:
+    """The column `chance` as numbers, NaN where it is empty or not there, (N,)."""
+    if CHANCE_NAME not in table.column_names:
+        return np.full(table.num_rows, np.nan)
+    texts = as_strings(table[CHANCE_NAME], what=f"{source}, column {CHANCE_NAME}")
+    try:
+        chances = texts.cast(pa.float64()).to_numpy()
+    except pa.ArrowException as error:
+        raise InputError(f"{source}: column chance: {error}", hint="Leave that column as it was written.") from error
+    if ((chances <= 0) | (chances > 1)).any():
+        raise InputError(f"{source}: a chance is not in (0, 1]", hint="Leave the column chance as it was written.")
+    return np.asarray(chances)
 
 
 def _path_faults(images_dir: Path, paths: pa.ChunkedArray, source: str) -> dict[int, Fault]:

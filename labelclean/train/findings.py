@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import EPSILON, UNKNOWN, ByteArray, Findings, FloatArray, IntArray, of_label
+from labelclean.records import EPSILON, UNKNOWN, BoolArray, ByteArray, Findings, FloatArray, IntArray, of_label
 from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import duplicate_groups, outlier_scores
 from labelclean.tssd.division import divide
-from labelclean.tssd.purification import calibrate, sigmoid
+from labelclean.tssd.purification import MIN_GOLDEN, calibrate, sigmoid
 from labelclean.tssd.semisup import correct_prior
 
 
@@ -38,7 +38,11 @@ def conclude(
     p_clean = calibrate(p_meta, labels.given, golden)
     known = golden != UNKNOWN
     estimates = [np.where(known, golden == labels.given, p) for p in (p_loss, p_feature, p_clean)]
-    noise_rate, interval = estimate_noise(estimates)
+    if known.sum() < MIN_GOLDEN:
+        noise_rate, interval = estimate_noise(estimates)
+    else:
+        is_wrong = golden[known] != labels.given[known]
+        noise_rate, interval = noise_by_golden(p_meta, known, is_wrong, labels.golden_chances[known])
 
     prior = _average(result, "prior")
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
@@ -116,3 +120,26 @@ def estimate_noise(estimates: Sequence[FloatArray]) -> tuple[float, tuple[float,
     between = float(np.var(rates, ddof=1)) if len(rates) > 1 else 0.0
     reach = 1.96 * np.sqrt(within + (1 + 1 / len(rates)) * between)
     return rates[-1], (max(0.0, rates[-1] - reach), min(1.0, rates[-1] + reach))
+
+
+def noise_by_golden(
+    p_clean: FloatArray, known: BoolArray, is_wrong: BoolArray, chances: FloatArray
+) -> tuple[float, tuple[float, float]]:
+    """Share of wrong labels by p_clean, corrected by golden rows, with a 95 % interval.
+
+    The correction is unbiased whatever p_clean is worth, as long as it did not see the golden rows' labels and the
+    chances are true; the better p_clean, the narrower the interval.
+
+    Args:
+        p_clean: P(label right) of all rows, which knows no golden label, (N,).
+        known: golden rows, (N,).
+        is_wrong: whether the given label of each golden row is wrong, (G,).
+        chances: with which the golden rows were chosen, (G,); NaN: they are a random choice.
+    Source: the difference estimator (Cassel, Särndal and Wretman 1976) with Hansen and Hurwitz's variance (1943).
+    """
+    num_rows, num_golden = len(p_clean), int(known.sum())
+    chances = np.where(np.isnan(chances), num_golden / num_rows, chances)
+    surprise = (is_wrong - (1 - p_clean[known])) / chances / num_rows
+    rate = float(np.clip(1 - p_clean.mean() + surprise.sum(), 0, 1))
+    reach = 1.96 * float(np.sqrt(num_golden * surprise.var(ddof=1)))
+    return rate, (max(0.0, rate - reach), min(1.0, rate + reach))

@@ -32,6 +32,7 @@ class Labels:
     Attributes:
         given: the labels in question, (N,).
         golden: true labels where known, UNKNOWN elsewhere, (N,).
+        golden_chances: with which the golden rows were chosen, NaN where unknown, (N,).
         fold: each row's fold, (N,).
         groups: rows of a group share folds and halves, (N,).
         num_classes: K.
@@ -39,6 +40,7 @@ class Labels:
 
     given: IntArray
     golden: IntArray
+    golden_chances: FloatArray
     fold: IntArray
     groups: IntArray
     num_classes: int
