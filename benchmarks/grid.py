@@ -135,12 +135,12 @@ class Bench:
         if not self.config.finetune:
             return judgements(self._frozen(), labels, seed=seed)
         per_epoch = 4 * len(labels)  # five folds of four fifths
-        epochs = -(-passes // per_epoch)
+        epochs, trainer = -(-passes // per_epoch), self._trainer()
         if budget == "time":
             started = time.perf_counter()
-            self._trainer().folds(1)
-            epochs = max(1, round(seconds / (time.perf_counter() - started)))
-        return judgements(train_material(self._trainer(), epochs=epochs), labels, seed=seed)
+            trainer.folds(1)
+            epochs = max(1, round(seconds / trainer.take_cost(started).seconds))
+        return judgements(train_material(trainer, epochs=epochs), labels, seed=seed)
 
     def _frozen(self) -> Material:
         started = time.perf_counter()

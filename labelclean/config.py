@@ -67,7 +67,7 @@ class FitConfig:
     judge: Judge = "crossfit"
     """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
     two networks, both taught all labels, that divide the data for each other; self: one network and its moving
-    average. The last two judge labels that they have learnt, and find fewer of the wrong ones."""
+    average. The last two judge labels that they have learnt, and may take wrong ones for right."""
     streams: StreamKind = "channel"
     """How a stream's scores become a posterior: the noise channel, or a two-component Gaussian mixture."""
     trust: float = 0.7

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from labelclean.errors import ResourceError
+from labelclean.errors import ResourceError, RunFolderError
 
 
 def write_atomically(
@@ -46,6 +46,16 @@ def write_atomically(
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def refuse_to_replace(file: Path, *, hint: str = "Choose another --out, or give --overwrite.") -> None:
+    """Stop where a file is in the way.
+
+    Raises:
+        RunFolderError: the file exists.
+    """
+    if file.exists():
+        raise RunFolderError(f"{file}: exists already", hint=hint)
 
 
 def write_text(file: Path, text: str) -> None:

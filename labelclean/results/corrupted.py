@@ -13,8 +13,8 @@ from labelclean.config import NoiseKind
 from labelclean.data.index import LABEL_NAMES, PATH_NAMES, read_manifest
 from labelclean.data.noise import corrupt, count_confusions, mistakes
 from labelclean.data.tables import as_strings, find_column, read_table
-from labelclean.errors import ConfigError, InputError, RunFolderError
-from labelclean.files import write_csv
+from labelclean.errors import ConfigError, InputError
+from labelclean.files import refuse_to_replace, write_csv
 from labelclean.records import UNKNOWN, FloatArray
 from labelclean.results.run_folder import open_run
 from labelclean.results.verdicts import REJECTED, add_columns, read_verdicts
@@ -63,8 +63,7 @@ def write_corrupted(
         )
     files = out / "labels.csv", out / "truth.csv"
     for file in files:
-        if file.exists():
-            raise RunFolderError(f"{file}: exists already", hint="Choose another folder with --out, or move the file.")
+        refuse_to_replace(file, hint="Choose another folder with --out, or move the file.")
     table = _clean_index(index, path_column, label_column)
     noisy = _plant(table["label"], kind, rate, seed, observed)
     write_csv(files[0], table.set_column(1, "label", noisy))

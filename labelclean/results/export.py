@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import pyarrow.parquet as pq
 from scipy.stats import beta
 
 from labelclean.config import ExportForm
-from labelclean.errors import ConfigError, InputError, RunFolderError
-from labelclean.files import write_atomically, write_csv
+from labelclean.errors import ConfigError, InputError
+from labelclean.files import refuse_to_replace, write_atomically, write_csv
 from labelclean.records import BoolArray, FloatArray
 from labelclean.results.run_folder import open_run
 from labelclean.results.verdicts import (
@@ -131,8 +130,8 @@ def export(run: Path | None, out: Path, *, form: ExportForm, selection: Selectio
     """
     verdicts = read_verdicts(open_run(run).verdicts)
     file = out / "metadata.csv" if form == "hf" else out
-    if file.exists() and not overwrite:
-        raise RunFolderError(f"{file}: exists already", hint="Choose another --out, or give --overwrite.")
+    if not overwrite:
+        refuse_to_replace(file)
     rows, cut = select(verdicts, selection)
     if not len(rows):
         raise InputError("no row is selected: the export would be empty", hint="Choose other verdicts with --keep.")
@@ -233,7 +232,7 @@ def _fewest_for(precision: float) -> int:
 
 def _exported(verdicts: pa.Table, *, relabel: bool, path_name: str) -> pa.Table:
     """The columns to write; the label is the suggested one on rejected rows when those are relabelled."""
-    extra: Collection[str] = [name for name in verdicts.column_names if name not in COLUMNS.names]
+    extra = [name for name in verdicts.column_names if name not in COLUMNS.names]
     table = verdicts.select([*SHOWN, *extra])
     table = table.set_column(2, "verdict", table["verdict"].cast(pa.string()))
     for name in ("p_clean", "p_suggested"):

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.errors import ConfigError, InputError, RunFolderError
-from labelclean.files import write_csv
+from labelclean.errors import ConfigError, InputError
+from labelclean.files import refuse_to_replace, write_csv
 from labelclean.records import FloatArray, IntArray
 from labelclean.results.run_folder import open_run
 from labelclean.results.verdicts import UNREADABLE, is_golden, read_verdicts
@@ -51,8 +51,8 @@ def choose_golden(run: Path | None, out: Path, *, count: int, seed: int = 0, ove
     """
     if count < 1:
         raise ConfigError(f"--count {count}: not a number of rows", hint="Give 1 or more.")
-    if out.exists() and not overwrite:
-        raise RunFolderError(f"{out}: exists already", hint="Choose another --out, or give --overwrite.")
+    if not overwrite:
+        refuse_to_replace(out)
     verdicts = read_verdicts(open_run(run).verdicts)
     judged = pc.not_equal(verdicts["verdict"].cast(pa.string()), UNREADABLE).to_numpy(zero_copy_only=False)
     candidates = np.flatnonzero(judged & ~is_golden(verdicts))

@@ -150,7 +150,9 @@ def read_verdicts(file: Path) -> pa.Table:
 
 def is_golden(verdicts: pa.Table) -> BoolArray:
     """Rows that a golden label has decided, (N,)."""
-    decided = pc.is_in(verdicts["reason"].cast(pa.string()), pa.array(["golden_confirms", "golden_contradicts"]))
+    decided = pc.is_in(
+        verdicts["reason"].cast(pa.string()), pa.array([OUTCOMES[place][1] for place in (CONFIRMED, CONTRADICTED)])
+    )
     return np.asarray(decided.to_numpy(zero_copy_only=False))
 
 

@@ -37,8 +37,8 @@ def conclude(
     golden = labels.golden
     p_clean = calibrate(p_meta, labels.given, golden)
     known = golden != UNKNOWN
-    estimates = [np.where(known, golden == labels.given, p) for p in (p_loss, p_feature, p_clean)]
     if known.sum() < MIN_GOLDEN:
+        estimates = [np.where(known, golden == labels.given, p) for p in (p_loss, p_feature, p_clean)]
         noise_rate, interval = estimate_noise(estimates)
     else:
         is_wrong = golden[known] != labels.given[known]

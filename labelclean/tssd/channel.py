@@ -110,14 +110,15 @@ def _maximise(
     transition.fill_diagonal_(INITIAL_FIDELITY)
     log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
     shrinkage, is_final = FREE, False
+    settled = truth >= 0
+    known = torch.nn.functional.one_hot(truth[settled], num_classes).double()
     for iteration in range(num_iterations):
         if iteration % REFIT_PRIOR_EVERY == 0:
             log_weights, bias = _fit_prior(views, given, truth, transition, log_weights, bias)
         log_prior = _log_prior(views, log_weights, bias)
         joint = log_prior.exp() * transition.T[given]
         posterior = joint / joint.sum(1, keepdim=True)
-        settled = truth >= 0
-        posterior[settled] = torch.nn.functional.one_hot(truth[settled], num_classes).double()
+        posterior[settled] = known
         counts = torch.zeros(num_classes, num_classes).double().index_add_(0, given, posterior).T
         before, transition = transition, draw_together(counts, shrinkage)
         stands_still = iteration % REFIT_PRIOR_EVERY and (transition - before).abs().max() < STANDSTILL
