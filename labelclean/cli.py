@@ -234,6 +234,27 @@ def golden(
 
 
 @app.command()
+def index(
+    name: options.SetName,
+    folder: options.SetFolder,
+    *,
+    out: options.IndexOut,
+    split: options.SetSplit = "train",
+    labels: options.SetLabels = None,
+    classes: options.Classes = None,
+    overwrite: options.Replace = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write the index of a published data set: cifar10, cifar100, clothing1m, food101n, tiny-imagenet or webvision."""
+    from labelclean.published.listing import write_listing
+    from labelclean.published.sets import read_published
+
+    listing = read_published(name, folder, split=split, labels=labels, num_classes=classes)
+    written = write_listing(listing, out, overwrite=overwrite, reporter=console.RichReporter(quiet=False))
+    console.render_indexed(written)
+
+
+@app.command()
 def corrupt(
     index: options.CleanIndex,
     *,

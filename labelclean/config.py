@@ -20,6 +20,8 @@ StreamKind = Literal["channel", "mixture"]
 Stem = Literal["auto", "small", "native"]
 Precision = Literal["auto", "fp32", "bf16"]
 ExportForm = Literal["csv", "parquet", "hf"]
+PublishedSet = Literal["cifar10", "cifar100", "clothing1m", "food101n", "tiny-imagenet", "webvision"]
+Split = Literal["train", "val", "test"]
 NoiseKind = Literal["symmetric", "asymmetric", "pairs", "confusion"]
 
 

@@ -6,6 +6,7 @@ rich is imported when something is to be shown, so that `--help` stays quick.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from labelclean.data.inspect import Inspection
+    from labelclean.published.listing import Indexed
     from labelclean.results.corrupted import Corrupted
     from labelclean.results.evaluate import Evaluation
     from labelclean.results.export import Exported
@@ -179,6 +181,18 @@ def render_corrupted(corrupted: Corrupted) -> None:
     show_line(f"{corrupted.num_wrong:,} of {corrupted.num_rows:,} labels are wrong now")
     show_line(f"  {corrupted.labels}")
     show_line(f"  {corrupted.truth}")
+
+
+def render_indexed(indexed: Indexed) -> None:
+    """Show what was written, and the command that comes next."""
+    show_line(f"{indexed.num_rows:,} rows of {indexed.num_classes:,} classes")
+    show_line(f"  {indexed.labels}")
+    if indexed.truth is not None:
+        known = (
+            f"true labels of {indexed.num_known:,} rows are known, {indexed.num_wrong:,} of those are labelled wrong"
+        )
+        show_line(f"  {indexed.truth}: {known}")
+    show_line(f"Next: labelclean fit {shlex.quote(str(indexed.images))} {shlex.quote(str(indexed.labels))}")
 
 
 def render_exported(exported: Exported) -> None:

@@ -108,6 +108,15 @@ Replace = Annotated[bool, typer.Option("--overwrite", help="Replace an older fil
 GoldenOut = Annotated[Path, typer.Option("--out", help="CSV to write and to fill in.")]
 Count = Annotated[int, typer.Option(help="How many rows to look at.")]
 
+SetName = Annotated[config.PublishedSet, typer.Argument(help="Which data set.", metavar="SET")]
+SetFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder into which it was unpacked.")]
+IndexOut = Annotated[Path, typer.Option("--out", help="Folder for labels.csv, and truth.csv where it is known.")]
+SetSplit = Annotated[config.Split, typer.Option(help="Which part of the set.")]
+SetLabels = Annotated[
+    str | None, typer.Option(help="CIFAR-N: worse, aggre, random1 to random3, or noisy. Default: the true labels.")
+]
+Classes = Annotated[int | None, typer.Option(help="Keep the first so many classes, as 50 for mini-WebVision.")]
+
 Truth = Annotated[Path, typer.Argument(help="Table with paths and a column true_label.")]
 
 CleanIndex = Annotated[Path, typer.Argument(help="Table with paths and labels, or a folder with a folder per class.")]

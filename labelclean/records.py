@@ -26,6 +26,9 @@ EPSILON = 1e-6
 UNKNOWN = -1
 """Stands for 'no label' or 'no group' in integer arrays."""
 
+NO_CLASS = "?"
+"""A true label of which only that much is known: it is not the given one."""
+
 
 def of_label(table: FloatArray, labels: IntArray) -> FloatArray:
     """Each row's entry for its label: (N, K), (N,) -> (N,)."""

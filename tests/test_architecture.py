@@ -12,6 +12,7 @@ GROUND = {"records", "config", "errors", "files", "__version__"}
 BELOW = {
     "tssd": {"tssd", *GROUND} - {"config", "files"},
     "data": {"data", "tssd", *GROUND},
+    "published": {"published", *GROUND},
     "train": {"train", "data", "tssd", *GROUND},
     "results": {"results", "data", "tssd", *GROUND},
 }

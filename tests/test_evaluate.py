@@ -40,6 +40,17 @@ def test_figures_of_a_run(finished_run: RunFolder):
     assert result.average_precision == pytest.approx((1 + 2 / 3 + 3 / 4 + 4 / 5) / 4)
 
 
+def test_a_label_known_to_be_wrong_counts_but_says_nothing_about_corrections(finished_run: RunFolder):
+    """Rows 2 and 5 are wrong and rejected; of row 5, with a wrong suggestion, the right label is not known any more."""
+    true = ["cat", "owl", "dog", "dog", "dog", "owl", "dog", "owl", "cat", "cat"]
+    named = evaluate(read_verdicts(finished_run.verdicts), truth_of(true))
+    true[5] = "?"
+    result = evaluate(read_verdicts(finished_run.verdicts), truth_of(true))
+    assert result.f1 == named.f1
+    assert result.noise_rate_true == named.noise_rate_true
+    assert (result.correction_accuracy, result.accuracy_after) == (1, pytest.approx(5 / 8))
+
+
 def test_undefined_figures_are_none():
     table = verdict_table(make_manifest(["a", "b"]), make_findings([0, 1]), {}, metadata={})
     result = evaluate(table, truth_of(["a", "b"]))

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 
 from labelclean.data.tables import as_strings, find_column, read_table, usual_column
 from labelclean.errors import InputError
-from labelclean.records import UNKNOWN, Fault, FloatArray, IntArray, Manifest
+from labelclean.records import NO_CLASS, UNKNOWN, Fault, FloatArray, IntArray, Manifest
 
 PATH_NAMES = ("path", "file_name", "filename", "file", "image", "image_path", "filepath", "file_path", "img")
 LABEL_NAMES = ("label", "class", "target", "category", "class_name", "label_name", "y")
+TRUTH_NAMES = ("true_label", "truth")
 GOLDEN_NAME, CHANCE_NAME, GROUP_NAME = "golden", "chance", "group"
 COMMON_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 OTHER_SUFFIXES = {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico"}
@@ -43,8 +44,8 @@ def read_manifest(
         index: .csv, .tsv, .jsonl, .ndjson or .parquet file; None: a folder per class.
         path_column: column with the paths; None: found by name.
         label_column: column with the labels; None: found by name.
-        golden: a further file of trusted labels, with a path and a `golden` or label column, and in a column `chance`
-            the probability with which the row was chosen for it, where that differs between rows.
+        golden: a further file of trusted labels, with a path and a `golden`, `true_label` or label column, and in a
+            column `chance` the probability with which the row was chosen for it, where that differs between rows.
         class_names: the classes to number labels by; None: the distinct labels found.
     Raises:
         InputError: the folder or a file is missing, unreadable, empty, or lacks a column.
@@ -137,14 +138,19 @@ def _golden_file(file: Path, paths: pa.ChunkedArray) -> tuple[pa.ChunkedArray, F
     table, source = read_table(file), file.name
     path_name = find_column(table, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
     label_name = find_column(
-        table, None, (GOLDEN_NAME, *LABEL_NAMES), what="golden label", source=source, flag="the usual name golden"
+        table,
+        None,
+        (GOLDEN_NAME, *TRUTH_NAMES, *LABEL_NAMES),
+        what="golden label",
+        source=source,
+        flag="the usual name golden",
     )
     trusted, labels = (as_strings(table[name], what=f"{source}, column {name}") for name in (path_name, label_name))
     known = set(paths.to_pylist()) - {None}
     by_path: dict[str, str] = {}
     chance_of: dict[str, float] = {}
     for path, label, chance in zip(trusted.to_pylist(), labels.to_pylist(), _chances(table, source), strict=True):
-        if path is None or label is None:
+        if path is None or label in (None, NO_CLASS):
             continue
         if path not in known:
             raise InputError(

@@ -14,13 +14,13 @@ import pandas as pd
 import pyarrow as pa
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from labelclean.data.index import LABEL_NAMES, PATH_NAMES
+from labelclean.data.index import LABEL_NAMES, PATH_NAMES, TRUTH_NAMES
 from labelclean.data.tables import as_strings, find_column
 from labelclean.errors import InputError
-from labelclean.records import BoolArray, FloatArray
+from labelclean.records import NO_CLASS, BoolArray, FloatArray
 from labelclean.results.verdicts import CERTAIN_CLEAN, PURIFIED, REJECTED, UNREADABLE, read_metadata
 
-TRUTH_NAMES = ("true_label", "truth", "golden", *LABEL_NAMES)
+TRUE_NAMES = (*TRUTH_NAMES, "golden", *LABEL_NAMES)
 NUM_BINS = 15
 
 
@@ -39,7 +39,8 @@ class Evaluation:
         certain_share, certain_purity: share of rows that are certain_clean, and of right labels among them.
         purified_share, purified_purity: the same for purified.
         correction_accuracy: share of the rejected wrong labels whose suggestion is the true label.
-        accuracy_before, accuracy_after: share of right labels as given, and with the suggestion on rejected rows.
+        accuracy_before, accuracy_after: share of right labels as given, and with the suggestion on rejected rows,
+            the latter without rows whose true label is `?`.
         calibration_error: expected calibration error of p_clean, 15 bins of equal width.
         noise_rate_true, noise_rate_estimated: share of wrong labels here, and as the run estimated it.
     """
@@ -60,7 +61,7 @@ class Evaluation:
     purified_purity: float | None
     correction_accuracy: float | None
     accuracy_before: float
-    accuracy_after: float
+    accuracy_after: float | None
     calibration_error: float
     noise_rate_true: float
     noise_rate_estimated: float
@@ -73,7 +74,8 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
 
     Args:
         verdicts: a verdict file's content.
-        truth: a table with paths and true labels, in a column `true_label`, `truth`, `golden` or a usual label name.
+        truth: a table with paths and true labels, in a column `true_label`, `truth`, `golden` or a usual label name;
+            `?` where a label is known to be wrong, but not what would be right.
         source: how messages name the truth.
     Raises:
         InputError: the truth lacks a column, or none of its paths is among the verdicts.
@@ -88,7 +90,7 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     true = true_labels[known].to_numpy()
     is_right = frame["label"].to_numpy() == true
     is_corrected = frame["suggested_label"].to_numpy() == true
-    figures = _figures(frame["verdict"].to_numpy(), is_right, is_corrected)
+    figures = _figures(frame["verdict"].to_numpy(), is_right, is_corrected, true != NO_CLASS)
     return Evaluation(
         num_without_truth=int((~known).sum()),
         noise_rate_estimated=float(read_metadata(verdicts)["noise_rate"]),
@@ -106,7 +108,7 @@ def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Se
     """The true label of each row, missing where it is not known."""
     path_name = find_column(truth, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
     label_name = find_column(
-        truth, None, TRUTH_NAMES, what="true label", source=source, flag="the usual name true_label"
+        truth, None, TRUE_NAMES, what="true label", source=source, flag="the usual name true_label"
     )
     known = pd.DataFrame(
         {"path": as_strings(truth[path_name]).to_pylist(), "true": as_strings(truth[label_name]).to_pylist()}
@@ -120,8 +122,8 @@ def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Se
     return by_order.fillna(rows["path"].map(single))
 
 
-def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray) -> dict[str, Any]:
-    """What depends on verdicts and suggestions."""
+def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray, is_named: BoolArray) -> dict[str, Any]:
+    """What depends on verdicts and suggestions; only rows whose true label has a name say whether a suggestion fits."""
     rejected, certain, purified = (verdict == name for name in (REJECTED, CERTAIN_CLEAN, PURIFIED))
     caught = int((rejected & ~is_right).sum())
     num_wrong, num_rejected = int((~is_right).sum()), int(rejected.sum())
@@ -137,9 +139,9 @@ def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray) -> dict
         "certain_purity": _mean(is_right[certain]),
         "purified_share": float(purified.mean()),
         "purified_purity": _mean(is_right[purified]),
-        "correction_accuracy": _mean(is_corrected[rejected & ~is_right]),
+        "correction_accuracy": _mean(is_corrected[rejected & ~is_right & is_named]),
         "accuracy_before": float(is_right.mean()),
-        "accuracy_after": float(np.where(rejected, is_corrected, is_right).mean()),
+        "accuracy_after": _mean(np.where(rejected, is_corrected, is_right)[is_named]),
         "noise_rate_true": float((~is_right).mean()),
     }
 

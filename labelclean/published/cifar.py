@@ -1,0 +1,124 @@
+"""CIFAR-10 and CIFAR-100 in their version for Python, and the labels that people gave them (CIFAR-N).
+
+Their files are pickles, which can run any code when they are opened the plain way: here nothing but arrays, lists,
+strings and numbers is built from them.
+
+# N images, K classes
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelclean.config import Split
+from labelclean.errors import ConfigError, InputError
+from labelclean.published.listing import Listing
+from labelclean.published.text import UNPACK
+from labelclean.records import ByteArray, IntArray
+
+HARMLESS = {
+    (f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")
+} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}  # fmt: skip
+"""What a pickle of arrays needs besides the built-in types."""
+
+HUMAN_10 = {"aggre": "aggre_label", "worse": "worse_label"} | {f"random{n}": f"random_label{n}" for n in (1, 2, 3)}
+HUMAN_100 = {"noisy": "noisy_label"}
+
+
+def read_cifar10(root: Path, split: Split, labels: str | None) -> Listing:
+    """CIFAR-10 (Krizhevsky, 2009), and the labels of CIFAR-10N (Wei et al., ICLR 2022) from CIFAR-10_human.pt."""
+    folder = _folder(root, "cifar-10-batches-py", "batches.meta")
+    files = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
+    parts = [_unpickle(folder / file) for file in files]
+    names = _unpickle(folder / "batches.meta")[b"label_names"]
+    human = _human_labels(root, "CIFAR-10_human.pt", HUMAN_10, labels, split)
+    return _listing([part[b"data"] for part in parts], [part[b"labels"] for part in parts], names, human)
+
+
+def read_cifar100(root: Path, split: Split, labels: str | None) -> Listing:
+    """CIFAR-100 with its fine classes, and the labels of CIFAR-100N from CIFAR-100_human.pt."""
+    folder = _folder(root, "cifar-100-python", "meta")
+    part = _unpickle(folder / ("train" if split == "train" else "test"))
+    names = _unpickle(folder / "meta")[b"fine_label_names"]
+    human = _human_labels(root, "CIFAR-100_human.pt", HUMAN_100, labels, split)
+    return _listing([part[b"data"]], [part[b"fine_labels"]], names, human)
+
+
+def _listing(flat: list[ByteArray], true_parts: list[list[int]], names: list[bytes], human: IntArray | None) -> Listing:
+    pixels = np.concatenate(flat).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    true = np.concatenate(true_parts).astype(np.int64)
+    if human is not None and len(human) != len(true):
+        raise InputError(f"{len(human)} human labels for {len(true)} images", hint="Use the files of one data set.")
+    return Listing(
+        images=Path("images"),
+        paths=[f"{number:05}.png" for number in range(len(true))],
+        given=true if human is None else human,
+        true=true,
+        class_names=tuple(name.decode() for name in names),
+        pixels=np.ascontiguousarray(pixels),
+    )
+
+
+def _folder(root: Path, name: str, file: str) -> Path:
+    """The folder of the batches: root itself, or the one of the usual name in it."""
+    for folder in (root, root / name):
+        if (folder / file).is_file():
+            return folder
+    raise InputError(f"{root / name / file}: no such file", hint=f"{UNPACK} It is the version for Python.")
+
+
+def _human_labels(root: Path, name: str, kinds: dict[str, str], wanted: str | None, split: Split) -> IntArray | None:
+    """The labels of that kind, (N,); None where none are wanted."""
+    if wanted is None:
+        return None
+    if wanted not in kinds or split != "train":
+        raise ConfigError(
+            f"--labels {wanted}, --split {split}: there are no such labels",
+            hint=f"The part train has {', '.join(kinds)}.",
+        )
+    places = (root / name, root / "data" / name, root.parent / name)
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise InputError(f"{places[0]}: no such file", hint=f"Put {name} of CIFAR-N there.")
+    return np.asarray(_load_tensors(file)[kinds[wanted]]).astype(np.int64)
+
+
+def _load_tensors(file: Path) -> dict[str, Any]:
+    """What torch.save has written, without running what the file may name."""
+    import torch
+
+    kinds: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(code)) for code in "bhilqBHILQfd")]
+    rebuild: Any = np.empty(0).__reduce__()[0]
+    names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    try:
+        with torch.serialization.safe_globals([*kinds, *names]):
+            content: dict[str, Any] = torch.load(file, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InputError(f"{file}: {str(error).splitlines()[0]}", hint="Download the file again.") from error
+    return content
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds nothing but arrays and built-in types."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in HARMLESS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
+        return super().find_class(module, name)
+
+
+def _unpickle(file: Path) -> dict[bytes, Any]:
+    try:
+        content = _ArrayUnpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file", hint=UNPACK) from error
+    except (pickle.UnpicklingError, EOFError, ValueError, ModuleNotFoundError) as error:
+        raise InputError(f"{file}: not a CIFAR file: {error}", hint="Unpack the set again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: not a CIFAR file", hint="Unpack the set again.")
+    return content

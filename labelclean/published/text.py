@@ -1,0 +1,73 @@
+"""The text files of published sets: lists of paths, labels and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from labelclean.errors import InputError
+from labelclean.records import IntArray
+
+UNPACK = "Give the folder into which the data set was unpacked."
+
+
+def folder_with(root: Path, file: str, *, below: Sequence[str]) -> Path:
+    """The first of some folders below root that holds a file.
+
+    Raises:
+        InputError: none does.
+    """
+    for name in below:
+        if (root / name / file).is_file():
+            return root / name
+    wanted = " or ".join((root / name / file).as_posix() for name in below)
+    raise InputError(f"{wanted}: no such file", hint=UNPACK)
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines that hold something, without the space around them.
+
+    Raises:
+        InputError: there is no such file, or it is not UTF-8.
+    """
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file", hint=UNPACK) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8", hint="Unpack the file again.") from error
+
+
+def numbered_paths(file: Path) -> list[tuple[str, int]]:
+    """Lines of a path and a class number.
+
+    Raises:
+        InputError: a line is something else.
+    """
+    rows = []
+    for line in lines_of(file):
+        path, _, label = line.rpartition(" ")
+        if not path or not label.isdecimal():
+            raise InputError(f"{file}: {line!r} is not a path and a class number", hint="Unpack the file again.")
+        rows.append((path, int(label)))
+    return rows
+
+
+def rows_below_header(file: Path) -> list[list[str]]:
+    """The tab-separated fields of all lines but the first."""
+    return [line.split("\t") for line in lines_of(file)[1:]]
+
+
+def positions(labels: Sequence[str], names: Sequence[str], file: Path) -> IntArray:
+    """Position of each label among the names, (N,).
+
+    Raises:
+        InputError: a label is none of the names, which are those of `file`.
+    """
+    place_of = {name: place for place, name in enumerate(names)}
+    strange = next((label for label in labels if label not in place_of), None)
+    if strange is not None:
+        raise InputError(f"{file}: no class {strange}", hint="Unpack the lists of the data set again.")
+    return np.array([place_of[label] for label in labels], dtype=np.int64)
