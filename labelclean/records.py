@@ -148,6 +148,15 @@ class Division:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A share in [0, 1] with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RoundRecord:
     """A row of history.parquet. Shares are of all judged rows; rates of wrong labels lie in [0, 1]."""
 
@@ -188,8 +197,10 @@ class Findings:
         wrong_event_rate: share of rounds in which the model disagreed with the label, (M,).
         outlier_score: cosine distance to the nearest neighbours, (M,).
         duplicate_group: rows showing the same picture share a number, UNKNOWN for single ones, (M,).
-        noise_rate: estimated share of wrong labels among the judged rows.
-        noise_interval: 95 % interval of it, low and high.
+        noise: estimated share of wrong labels among the judged rows.
+        class_noise: the same among the rows of a label, by its class id, for those that have rows.
+        precision: estimated share of wrong labels among the rejected rows, None where there are none.
+        recall: estimated share of all wrong labels that are rejected, None where no label can be wrong.
         history: a record per round, of all stages.
     """
 
@@ -208,8 +219,10 @@ class Findings:
     wrong_event_rate: FloatArray
     outlier_score: FloatArray
     duplicate_group: IntArray
-    noise_rate: float
-    noise_interval: tuple[float, float]
+    noise: Estimate
+    class_noise: dict[int, Estimate]
+    precision: Estimate | None
+    recall: Estimate | None
     history: tuple[RoundRecord, ...]
 
 

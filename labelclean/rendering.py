@@ -19,7 +19,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from labelclean.data.inspect import Inspection, SamePicture
     from labelclean.results.evaluate import Evaluation
-    from labelclean.results.report import Cost, Summary
+    from labelclean.results.report import Cost, GoldenRows, Summary
 
 STYLES = {"certain_clean": "green", "purified": "cyan", "rejected": "red", "unreadable": "yellow"}
 BAR_WIDTH = 30
@@ -55,13 +55,8 @@ def number(count: int, one: str, many: str | None = None) -> str:
 
 def summary_view(summary: Summary) -> RenderableType:
     """The findings of a run."""
-    noise = Text.assemble(
-        "Estimated share of wrong labels: ",
-        (percent(summary.noise_rate), "bold"),
-        f"  (95 % interval {percent(summary.noise_low)} to {percent(summary.noise_high)})",
-    )
     title = Text.assemble((shown(summary.folder), "bold"), f"   {number(summary.num_rows, 'row')}")
-    parts: list[RenderableType] = [title, _bars(summary.verdicts, summary.num_rows, STYLES), noise]
+    parts: list[RenderableType] = [title, _bars(summary.verdicts, summary.num_rows, STYLES), _estimates(summary)]
     tables = [_classes(summary)] if summary.classes else []
     if summary.confusions:
         tables.append(_confusions(summary))
@@ -69,6 +64,8 @@ def summary_view(summary: Summary) -> RenderableType:
         parts.append(Columns([Padding(table, (0, 0, 1, 0), expand=False) for table in tables], padding=(0, 5)))
     if summary.worst:
         parts.append(_worst(summary))
+    if summary.golden:
+        parts.append(_golden(summary.golden))
     if summary.faults:
         parts.append(_fault_table([(line.kind, line.num_rows, line.example) for line in summary.faults]))
     parts.extend(_remarks(summary))
@@ -169,12 +166,47 @@ def _bars(counts: Mapping[str, int], whole: int, styles: Mapping[str, str]) -> T
     return grid
 
 
+def _estimates(summary: Summary) -> Table:
+    """What the run expects to be true of itself, with the limits of the 95 % intervals."""
+    table = _table(("estimate", "fixed"), ("", "right"), ("from", "right"), ("to", "right"), ("of", "left"))
+    for name, estimate, meaning in (
+        ("wrong labels", summary.noise, "all judged rows"),
+        ("precision", summary.precision, "rejected rows: labels that are wrong"),
+        ("recall", summary.recall, "wrong labels: those rejected"),
+    ):
+        if estimate is not None:
+            limits = percent(estimate.low), percent(estimate.high)
+            table.add_row(name, Text(percent(estimate.value), style="bold"), *limits, meaning)
+    return table
+
+
+def _golden(golden: GoldenRows) -> RenderableType:
+    """Golden rows against the labels, and against what was thought of the labels without them."""
+    text = (
+        f"{golden.num_contradicting:,} of {golden.num_rows:,} contradict their label; "
+        f"the meta-classifier, not told, judged {golden.num_foreseen:,} of {golden.num_rows:,} as they do"
+    )
+    if not golden.surprises:
+        return _remark("Golden rows", text)
+    table = _table(("row", "right"), ("path", "left"), ("label", "left"), ("golden", "left"), ("p_meta", "right"))
+    for line in golden.surprises:
+        texts = (Text(shown(text)) for text in (line.path, line.label, line.golden))
+        table.add_row(str(line.row), *texts, f"{line.p_meta:.3f}")
+    return Group(_remark("Golden rows", text), _titled("Contradictions that were not foreseen", table))
+
+
 def _classes(summary: Summary) -> Group:
-    table = _table(("class", "left"), ("rows", "right"), ("rejected", "right"), ("est. wrong", "right"))
+    table = _table(
+        ("class", "left"),
+        ("rows", "right"),
+        ("rejected", "right"),
+        ("wrong", "right"),
+        ("from", "right"),
+        ("to", "right"),
+    )
     for line in summary.classes:
-        table.add_row(
-            Text(shown(line.label)), f"{line.num_rows:,}", f"{line.num_rejected:,}", percent(line.estimated_wrong)
-        )
+        shares = (percent(share) for share in (line.noise.value, line.noise.low, line.noise.high))
+        table.add_row(Text(shown(line.label)), f"{line.num_rows:,}", f"{line.num_rejected:,}", *shares)
     return _titled("Noisiest classes", table)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from labelclean import cli
 from labelclean.config import FitConfig
 from labelclean.files import write_json
-from labelclean.records import UNKNOWN, Bin, Fault, Findings, Manifest, RoundRecord
+from labelclean.records import UNKNOWN, Bin, Estimate, Fault, Findings, Manifest, RoundRecord
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 from tests.pictures import call, fit_words, write_data
@@ -84,8 +84,10 @@ def make_findings(rows: Sequence[int], **changes: Any) -> Findings:
         "suggested_ids": np.zeros(count, dtype=np.int64),
         "outlier_score": np.full(count, 0.1),
         "duplicate_group": np.full(count, UNKNOWN),
-        "noise_rate": 0.25,
-        "noise_interval": (0.2, 0.3),
+        "noise": Estimate(value=0.25, low=0.2, high=0.3),
+        "class_noise": {},
+        "precision": None,
+        "recall": None,
         "history": (make_round(0, guards=("one", "two")), make_round(1, guards=("too few rows",))),
         **{name: np.linspace(0.1, 0.9, count) for name in numbers},
     }
@@ -104,6 +106,9 @@ def finished_run(tmp_path: Path) -> RunFolder:
         p_clean=np.array([0.99, 0.7, 0.05, 0.9, 0.95, 0.4, 0.1, 0.8]),
         suggested_ids=np.array([0, 0, 1, 1, 1, 0, 0, 2]),
         duplicate_group=np.array([5, -1, 5, 6, 6, -1, -1, -1]),
+        class_noise={label: Estimate(value=0.1 * (3 - label), low=0.05, high=0.4) for label in range(3)},
+        precision=Estimate(value=0.8, low=0.7, high=0.9),
+        recall=Estimate(value=0.6, low=0.5, high=0.75),
     )
     faults = {8: Fault(kind="missing_file", message="labels.csv row 8: 8.png: no such image.")}
     folder = RunFolder(tmp_path / "run")

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from labelclean.errors import RunFolderError
 from labelclean.files import write_json
+from labelclean.records import Estimate
 from labelclean.results.report import ClassLine, Confusion, Doubles, FaultLine, as_json, summarize
 from labelclean.results.run_folder import RunFolder, write_history
+from labelclean.results.verdicts import verdict_table, write_verdicts
+from tests.conftest import make_findings, make_manifest
 
 
 def test_verdicts_and_noise_rate(finished_run: RunFolder):
     summary = summarize(finished_run)
     assert summary.num_rows == 10
     assert summary.verdicts == {"certain_clean": 4, "purified": 1, "rejected": 3, "unreadable": 2}
-    assert (summary.noise_rate, summary.noise_low, summary.noise_high) == (0.25, 0.2, 0.3)
+    assert summary.noise == Estimate(value=0.25, low=0.2, high=0.3)
+    assert summary.precision == Estimate(value=0.8, low=0.7, high=0.9)
+    assert summary.recall == Estimate(value=0.6, low=0.5, high=0.75)
+    assert summary.golden is None
 
 
 def test_classes_come_worst_first_and_count_judged_rows_only(finished_run: RunFolder):
     cat, dog, owl = summarize(finished_run).classes
-    assert cat == ClassLine(label="cat", num_rows=3, num_rejected=1, estimated_wrong=pytest.approx(1 - 1.74 / 3))
+    noise = Estimate(value=pytest.approx(0.3), low=0.05, high=0.4)
+    assert cat == ClassLine(label="cat", num_rows=3, num_rejected=1, noise=noise)
     assert (dog.label, dog.num_rows, dog.num_rejected) == ("dog", 4, 2)
     assert (owl.label, owl.num_rows, owl.num_rejected) == ("owl", 1, 0)
 
@@ -80,6 +88,21 @@ def test_json_holds_plain_values(finished_run: RunFolder):
         "config.toml",
         "run.json",
     ]
+
+
+def test_golden_rows_that_nobody_foresaw_are_listed(finished_run: RunFolder):
+    """Rows 0, 1 and 3 contradict their label; the judge, not told, trusted rows 0 and 3 of these, and row 2."""
+    manifest = make_manifest(["cat", "cat", "cat", "dog", "dog"], golden=["dog", "dog", "cat", "cat", None])
+    findings = make_findings(
+        range(5),
+        p_meta=np.array([0.6, 0.2, 0.7, 0.9, 0.1]),
+        class_noise={label: Estimate(value=0.1, low=0, high=1) for label in range(2)},
+    )
+    write_verdicts(finished_run.verdicts, verdict_table(manifest, findings, {}, metadata={}))
+    golden = summarize(finished_run).golden
+    assert golden is not None
+    assert (golden.num_rows, golden.num_contradicting, golden.num_foreseen) == (4, 3, 2)
+    assert [(line.row, line.label, line.golden) for line in golden.surprises] == [(3, "dog", "cat"), (0, "cat", "dog")]
 
 
 def test_missing_file_is_named(finished_run: RunFolder):

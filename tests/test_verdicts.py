@@ -15,7 +15,7 @@ import labelclean
 from labelclean.config import FitConfig
 from labelclean.errors import ResourceError, RunFolderError
 from labelclean.files import write_atomically
-from labelclean.records import Fault
+from labelclean.records import Estimate, Fault
 from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import COLUMNS, provenance, read_metadata, read_verdicts, verdict_table, write_verdicts
 from tests.conftest import make_findings, make_manifest
@@ -63,7 +63,9 @@ def test_unreadable_rows_stay_in_their_place_with_the_prior():
     missing_label = {0: Fault(kind="missing_label", message="row 0: no label")}
     manifest = make_manifest([None, "a", "b"], faults=missing_label)
     faults = {2: Fault(kind="truncated", message="row 2: truncated")}
-    table = verdict_table(manifest, make_findings([1], noise_rate=0.25), faults, metadata={})
+    table = verdict_table(
+        manifest, make_findings([1], noise=Estimate(value=0.25, low=0.2, high=0.3)), faults, metadata={}
+    )
     assert table["row"].to_pylist() == [0, 1, 2]
     assert table["label"].to_pylist() == [None, "a", "b"]
     assert table["verdict"].to_pylist() == ["unreadable", "certain_clean", "unreadable"]
@@ -98,8 +100,11 @@ def test_columns_are_the_documented_ones_then_those_of_the_index():
 
 
 def test_metadata_describes_the_run():
+    findings = make_findings(
+        [0, 1], class_noise={1: Estimate(value=0.2, low=0.1, high=0.3)}, recall=Estimate(value=0.5, low=0.4, high=0.6)
+    )
     table = verdict_table(
-        make_manifest(["ä", "b"]), make_findings([0, 1]), {}, metadata=provenance(FitConfig(seed=7), fingerprint="f00")
+        make_manifest(["ä", "b"]), findings, {}, metadata=provenance(FitConfig(seed=7), fingerprint="f00")
     )
     metadata = read_metadata(table)
     assert metadata["version"] == labelclean.__version__
@@ -107,6 +112,9 @@ def test_metadata_describes_the_run():
     assert json.loads(metadata["config"])["seed"] == 7
     assert (metadata["seed"], metadata["fingerprint"], metadata["schema_version"]) == ("7", "f00", "1")
     assert [float(metadata[name]) for name in ("noise_rate", "noise_low", "noise_high")] == [0.25, 0.2, 0.3]
+    assert json.loads(metadata["noise_by_class"]) == {"ä": [0.2, 0.1, 0.3]}
+    assert json.loads(metadata["expected_precision"]) is None
+    assert json.loads(metadata["expected_recall"]) == [0.5, 0.4, 0.6]
 
 
 def test_file_reads_back_the_same_and_with_pandas(tmp_path: Path):

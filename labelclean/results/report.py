@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +11,61 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelclean.records import Estimate
 from labelclean.results.run_folder import RunFolder, read_history, read_run
-from labelclean.results.verdicts import REJECTED, UNREADABLE, VERDICTS, read_metadata, read_verdicts
+from labelclean.results.verdicts import (
+    REJECTED,
+    UNREADABLE,
+    VERDICTS,
+    is_golden,
+    read_estimate,
+    read_metadata,
+    read_verdicts,
+)
 
 TOP = 10
 """Lines in each of the lists of classes, confusions and rows."""
 
+NOISE_PARTS = {"value": "rate", "low": "low", "high": "high"}
+"""How the parts of the noise rate are called in the metadata."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassLine:
-    """A class: judged rows, those rejected, and the estimated share of wrong labels, the mean of 1 - p_clean."""
+    """A class: judged rows, those rejected, and the estimated share of wrong labels."""
 
     label: str
     num_rows: int
     num_rejected: int
-    estimated_wrong: float
+    noise: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoldenLine:
+    """A golden row that contradicts a label which the tool trusted without it."""
+
+    row: int
+    path: str
+    label: str
+    golden: str
+    p_meta: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoldenRows:
+    """What the golden rows say about the labels, and about the tool.
+
+    Attributes:
+        num_rows: golden rows.
+        num_contradicting: those whose given label is another.
+        num_foreseen: those of which the meta-classifier, which was not told, judged the given label as they do.
+        surprises: contradictions that it did not foresee, the most trusted label first.
+    """
+
+    num_rows: int
+    num_contradicting: int
+    num_foreseen: int
+    surprises: tuple[GoldenLine, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,10 +129,13 @@ class Summary:
         folder: the run folder.
         num_rows: rows of the index.
         verdicts: rows by verdict.
-        noise_rate, noise_low, noise_high: estimated share of wrong labels and its 95 % interval.
+        noise: estimated share of wrong labels.
+        precision: expected share of wrong labels among the rejected rows, None where there are none.
+        recall: expected share of all wrong labels that are rejected, None where no label can be wrong.
         classes: those with the highest estimated share of wrong labels, worst first.
         confusions: the most frequent ones, most frequent first.
         worst: judged rows by p_clean, lowest first.
+        golden: the golden rows, None where there are none.
         guards: what fired in the last round, in words.
         num_earlier_guards: how often guards fired in the rounds before.
         faults: rows that could not be judged, by kind, most frequent first.
@@ -103,12 +147,13 @@ class Summary:
     folder: str
     num_rows: int
     verdicts: dict[str, int]
-    noise_rate: float
-    noise_low: float
-    noise_high: float
+    noise: Estimate
+    precision: Estimate | None
+    recall: Estimate | None
     classes: tuple[ClassLine, ...]
     confusions: tuple[Confusion, ...]
     worst: tuple[WorstRow, ...]
+    golden: GoldenRows | None
     guards: tuple[str, ...]
     num_earlier_guards: int
     faults: tuple[FaultLine, ...]
@@ -133,12 +178,13 @@ def summarize(folder: RunFolder) -> Summary:
         folder=str(folder.path),
         num_rows=table.num_rows,
         verdicts={verdict: counts.get(verdict, 0) for verdict in VERDICTS},
-        noise_rate=float(metadata["noise_rate"]),
-        noise_low=float(metadata["noise_low"]),
-        noise_high=float(metadata["noise_high"]),
-        classes=_classes(judged),
+        noise=Estimate(**{part: float(metadata[f"noise_{name}"]) for part, name in NOISE_PARTS.items()}),
+        precision=read_estimate(json.loads(metadata["expected_precision"])),
+        recall=read_estimate(json.loads(metadata["expected_recall"])),
+        classes=_classes(judged, json.loads(metadata["noise_by_class"])),
         confusions=_confusions(judged),
         worst=_worst(judged),
+        golden=_golden(judged),
         guards=tuple(last),
         num_earlier_guards=sum(len(guards) for guards in earlier),
         faults=_faults(table),
@@ -159,25 +205,40 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _classes(judged: pa.Table) -> tuple[ClassLine, ...]:
-    columns = pa.table(
-        {
-            "label": judged["label"],
-            "rejected": pc.equal(judged["verdict"], REJECTED).cast(pa.int64()),
-            "p_clean": judged["p_clean"].cast(pa.float64()),
-        }
+def _classes(judged: pa.Table, noise_by_class: dict[str, list[float]]) -> tuple[ClassLine, ...]:
+    rejected = pc.equal(judged["verdict"], REJECTED).cast(pa.int64())
+    columns = pa.table({"label": judged["label"], "rejected": rejected})
+    grouped = columns.group_by("label").aggregate([("rejected", "count"), ("rejected", "sum")])
+    lines = []
+    for entry in grouped.to_pylist():
+        label, num_rows, num_rejected = entry["label"], entry["rejected_count"], entry["rejected_sum"]
+        noise = read_estimate(noise_by_class[label])
+        assert noise is not None  # it has rows
+        lines.append(ClassLine(label=label, num_rows=num_rows, num_rejected=num_rejected, noise=noise))
+    return tuple(sorted(lines, key=lambda line: (-line.noise.value, line.label))[:TOP])
+
+
+def _golden(judged: pa.Table) -> GoldenRows | None:
+    rows = judged.filter(pa.array(is_golden(judged)))
+    if not rows.num_rows:
+        return None
+    contradicted, trusted = pc.equal(rows["verdict"], REJECTED), pc.greater(rows["p_meta"], 0.5)
+    missed = rows.filter(pc.and_(contradicted, trusted)).sort_by([("p_meta", "descending")])
+    return GoldenRows(
+        num_rows=rows.num_rows,
+        num_contradicting=pc.sum(contradicted).as_py(),
+        num_foreseen=pc.sum(pc.not_equal(contradicted, trusted)).as_py(),
+        surprises=tuple(
+            GoldenLine(
+                row=entry["row"],
+                path=entry["path"],
+                label=entry["label"],
+                golden=entry["suggested_label"],
+                p_meta=entry["p_meta"],
+            )
+            for entry in missed.slice(0, TOP).to_pylist()
+        ),
     )
-    grouped = columns.group_by("label").aggregate([("p_clean", "count"), ("rejected", "sum"), ("p_clean", "mean")])
-    lines = [
-        ClassLine(
-            label=entry["label"],
-            num_rows=entry["p_clean_count"],
-            num_rejected=entry["rejected_sum"],
-            estimated_wrong=1 - entry["p_clean_mean"],
-        )
-        for entry in grouped.to_pylist()
-    ]
-    return tuple(sorted(lines, key=lambda line: (-line.estimated_wrong, line.label))[:TOP])
 
 
 def _confusions(judged: pa.Table) -> tuple[Confusion, ...]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import labelclean
 from labelclean.config import FitConfig, as_dict
 from labelclean.errors import RunFolderError
 from labelclean.files import write_atomically
-from labelclean.records import UNKNOWN, Bin, BoolArray, Fault, Findings, FloatArray, IntArray, Manifest
+from labelclean.records import UNKNOWN, Bin, BoolArray, Estimate, Fault, Findings, FloatArray, IntArray, Manifest
 
 SCHEMA_VERSION = "1"
 PREFIX = "labelclean."
@@ -70,7 +70,7 @@ def verdict_table(
     """The content of the verdict file.
 
     A golden row is decided by its golden label: p_clean is 1 or 0 and the suggestion is the golden label. A row
-    that could not be judged has no evidence, but still a p_clean: the prior, 1 - noise_rate, since nothing is
+    that could not be judged has no evidence, but still a p_clean: the prior, 1 - noise rate, since nothing is
     known about it.
 
     Args:
@@ -163,15 +163,28 @@ def read_metadata(table: pa.Table) -> dict[str, str]:
 
 
 def _self_description(manifest: Manifest, findings: Findings) -> dict[str, str]:
-    low, high = findings.noise_interval
+    noise = findings.noise
+    by_class = {manifest.class_names[label]: _triple(share) for label, share in findings.class_noise.items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "version": labelclean.__version__,
         "class_names": json.dumps(list(manifest.class_names)),
-        "noise_rate": str(float(findings.noise_rate)),
-        "noise_low": str(float(low)),
-        "noise_high": str(float(high)),
+        "noise_rate": str(noise.value),
+        "noise_low": str(noise.low),
+        "noise_high": str(noise.high),
+        "noise_by_class": json.dumps(by_class),
+        "expected_precision": json.dumps(_triple(findings.precision)),
+        "expected_recall": json.dumps(_triple(findings.recall)),
     }
+
+
+def _triple(estimate: Estimate | None) -> tuple[float, float, float] | None:
+    return None if estimate is None else (estimate.value, estimate.low, estimate.high)
+
+
+def read_estimate(triple: Sequence[float] | None) -> Estimate | None:
+    """The inverse of what the metadata holds: value, low and high, or null."""
+    return None if triple is None else Estimate(value=triple[0], low=triple[1], high=triple[2])
 
 
 def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fault]) -> dict[str, pa.Array]:
@@ -181,7 +194,7 @@ def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fau
     outcomes = _outcomes(findings, manifest.label_ids[rows], golden_ids)
     is_golden = golden_ids != UNKNOWN
 
-    p_clean = np.full(num_rows, 1.0 - findings.noise_rate)
+    p_clean = np.full(num_rows, 1.0 - findings.noise.value)
     p_clean[rows] = np.where(is_golden, outcomes == CONFIRMED, findings.p_clean)
     suggested_ids = np.full(num_rows, UNKNOWN)
     suggested_ids[rows] = np.where(is_golden, golden_ids, findings.suggested_ids)

@@ -1,21 +1,20 @@
-"""From the last rounds to the findings: averages, final division, calibration, suggestions, and the noise rate.
+"""From the last rounds to the findings: averages, final division, calibration, suggestions, and rates.
 
-# N rows, K classes, R estimates
+# N rows, K classes
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import EPSILON, UNKNOWN, BoolArray, ByteArray, Findings, FloatArray, IntArray, of_label
+from labelclean.records import EPSILON, UNKNOWN, ByteArray, Findings, FloatArray, IntArray, of_label
 from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import duplicate_groups, outlier_scores
 from labelclean.tssd.division import divide
-from labelclean.tssd.purification import MIN_GOLDEN, calibrate, sigmoid
+from labelclean.tssd.purification import calibrate, sigmoid
+from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.semisup import correct_prior
 
 
@@ -34,15 +33,19 @@ def conclude(
     """
     p_loss, p_feature, p_meta = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature", "p_meta"))
     division = divide(p_loss, p_feature, labels.given, trust=config.trust, distrust=config.distrust)
-    golden = labels.golden
-    p_clean = calibrate(p_meta, labels.given, golden)
-    known = golden != UNKNOWN
-    if known.sum() < MIN_GOLDEN:
-        estimates = [np.where(known, golden == labels.given, p) for p in (p_loss, p_feature, p_clean)]
-        noise_rate, interval = estimate_noise(estimates)
-    else:
-        is_wrong = golden[known] != labels.given[known]
-        noise_rate, interval = noise_by_golden(p_meta, known, is_wrong, labels.golden_chances[known])
+    p_clean = calibrate(p_meta, labels.given, labels.golden)
+    accepted = division.uncertain & (p_clean > 0.5)
+    rejected = division.negative | (division.uncertain & ~accepted)
+    wrong = WrongLabels(
+        ways=(p_loss, p_feature, p_clean),
+        blind=p_meta,
+        known=labels.golden != UNKNOWN,
+        is_wrong=labels.golden != labels.given,
+        chances=labels.golden_chances,
+    )
+    noise = wrong.share(np.ones(len(rows), dtype=bool))
+    assert noise is not None  # there are rows
+    by_class = [wrong.share(labels.given == label) for label in range(labels.num_classes)]
 
     prior = _average(result, "prior")
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
@@ -52,7 +55,7 @@ def conclude(
     return Findings(
         rows=rows,
         bins=division.bins,
-        accepted=division.uncertain & (p_clean > 0.5),
+        accepted=accepted,
         p_clean=p_clean,
         p_loss=p_loss,
         p_feature=p_feature,
@@ -65,8 +68,10 @@ def conclude(
         wrong_event_rate=1 - hits / rounds,
         outlier_score=outlier_scores(scan.similarities),
         duplicate_group=duplicate_groups(scan.neighbor_rows, scan.similarities, pixels, rows, digests),
-        noise_rate=noise_rate,
-        noise_interval=interval,
+        noise=noise,
+        class_noise={label: of_class for label, of_class in enumerate(by_class) if of_class is not None},
+        precision=wrong.share(rejected),
+        recall=wrong.capture(rejected),
         history=tuple(result.history),
     )
 
@@ -104,42 +109,3 @@ def margins(prior: FloatArray, labels: IntArray) -> FloatArray:
     others = prior.copy()
     others[np.arange(len(labels)), labels] = 0
     return np.asarray(np.log(of_label(prior, labels) + EPSILON) - np.log(others.max(axis=1) + EPSILON))
-
-
-def estimate_noise(estimates: Sequence[FloatArray]) -> tuple[float, tuple[float, float]]:
-    """Share of wrong labels by the last estimate, with a 95 % interval.
-
-    The interval joins the spread of the draws within an estimate and the spread between the estimates, as Rubin's
-    rules for multiple imputation do (Rubin 1987).
-
-    Args:
-        estimates: P(label right) by R ways that look at different evidence, (N,) each.
-    """
-    rates = [1 - float(p.mean()) for p in estimates]
-    within = float((estimates[-1] * (1 - estimates[-1])).sum()) / len(estimates[-1]) ** 2
-    between = float(np.var(rates, ddof=1)) if len(rates) > 1 else 0.0
-    reach = 1.96 * np.sqrt(within + (1 + 1 / len(rates)) * between)
-    return rates[-1], (max(0.0, rates[-1] - reach), min(1.0, rates[-1] + reach))
-
-
-def noise_by_golden(
-    p_clean: FloatArray, known: BoolArray, is_wrong: BoolArray, chances: FloatArray
-) -> tuple[float, tuple[float, float]]:
-    """Share of wrong labels by p_clean, corrected by golden rows, with a 95 % interval.
-
-    The correction is unbiased whatever p_clean is worth, as long as it did not see the golden rows' labels and the
-    chances are true; the better p_clean, the narrower the interval.
-
-    Args:
-        p_clean: P(label right) of all rows, which knows no golden label, (N,).
-        known: golden rows, (N,).
-        is_wrong: whether the given label of each golden row is wrong, (G,).
-        chances: with which the golden rows were chosen, (G,); NaN: they are a random choice.
-    Source: the difference estimator (Cassel, Särndal and Wretman 1976) with Hansen and Hurwitz's variance (1943).
-    """
-    num_rows, num_golden = len(p_clean), int(known.sum())
-    chances = np.where(np.isnan(chances), num_golden / num_rows, chances)
-    surprise = (is_wrong - (1 - p_clean[known])) / chances / num_rows
-    rate = float(np.clip(1 - p_clean.mean() + surprise.sum(), 0, 1))
-    reach = 1.96 * float(np.sqrt(num_golden * surprise.var(ddof=1)))
-    return rate, (max(0.0, rate - reach), min(1.0, rate + reach))

@@ -1,0 +1,136 @@
+"""Estimated shares of wrong labels: their values, and how often their intervals hold the truth on planted data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from labelclean.records import BoolArray, Estimate, FloatArray
+from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
+from labelclean.tssd.rates import WrongLabels, pooled
+
+NUM_ROWS = 1500
+
+
+def counted(
+    ways: Sequence[FloatArray],
+    *,
+    golden: Sequence[int] = (),
+    is_wrong: BoolArray | None = None,
+    chances: FloatArray | None = None,
+) -> WrongLabels:
+    """Wrong labels by some ways, with golden rows at some positions."""
+    num_rows = len(ways[0])
+    return WrongLabels(
+        ways=ways,
+        blind=ways[-1],
+        known=np.isin(np.arange(num_rows), golden),
+        is_wrong=np.zeros(num_rows, dtype=bool) if is_wrong is None else is_wrong,
+        chances=np.full(num_rows, np.nan) if chances is None else chances,
+    )
+
+
+def everyone(num_rows: int) -> BoolArray:
+    return np.ones(num_rows, dtype=bool)
+
+
+def found(estimate: Estimate | None) -> Estimate:
+    assert estimate is not None
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    return estimate
+
+
+def test_share_is_that_of_the_best_way_among_the_rows():
+    ways = [np.array([0.5, 0.5, 0.5]), np.array([0.9, 0.6, 0.0])]
+    assert found(counted(ways).share(np.array([True, True, False]))).value == pytest.approx(0.25)
+    assert found(counted(ways).share(everyone(3))).value == pytest.approx(0.5)
+    assert counted(ways).share(np.zeros(3, dtype=bool)) is None
+
+
+def test_capture_is_the_share_of_the_wrong_labels_inside():
+    p = np.array([0.2, 0.4, 0.9, 0.9, 1.0])
+    assert found(counted([p]).capture(p < 0.5)).value == pytest.approx(1.4 / 1.6)
+    assert found(counted([p]).capture(np.zeros(5, dtype=bool))).value == 0
+    assert counted([np.ones(5)]).capture(p < 0.5) is None
+
+
+def test_one_way_has_the_interval_of_independent_draws():
+    estimate = found(counted([np.full(400, 0.9)]).share(everyone(400)))
+    reach = 1.96 * np.sqrt(0.09 / 400)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.1, 0.1 - reach, 0.1 + reach), rel=1e-3)
+
+
+def test_ways_that_differ_widen_the_interval():
+    alike, apart = pooled([0.2, 0.2, 0.2], within=1e-4), pooled([0.1, 0.3, 0.2], within=1e-4)
+    assert alike.value == apart.value == 0.2
+    assert apart.high - apart.low > 5 * (alike.high - alike.low)
+    assert pooled([0.9, 0.0], within=0.0).high <= 1
+    assert pooled([0.0], within=0.0) == Estimate(value=0.0, low=0.0, high=0.0)
+
+
+def test_few_golden_rows_count_as_what_they_are():
+    """Half of the rows are golden and right; the others have one chance in ten to be wrong."""
+    estimate = found(counted([np.full(40, 0.9)], golden=range(20)).share(everyone(40)))
+    assert estimate.value == pytest.approx(0.05)
+
+
+def test_golden_rows_without_chances_count_as_a_random_choice():
+    is_wrong = np.arange(400) < 30
+    estimate = found(counted([np.full(400, 0.9)], golden=range(100), is_wrong=is_wrong).share(everyone(400)))
+    reach = 1.96 * np.sqrt(np.var(is_wrong[:100], ddof=1) / 100)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.3, 0.3 - reach, 0.3 + reach), rel=1e-3)
+
+
+def planted(seed: int) -> tuple[FloatArray, BoolArray, np.random.Generator]:
+    """True probabilities that a label is right, and which labels are wrong."""
+    rng = np.random.default_rng(seed)
+    p_right = rng.beta(3, 0.6, NUM_ROWS)
+    return p_right, rng.random(NUM_ROWS) > p_right, rng
+
+
+def logit_shift(p: FloatArray, shift: float) -> FloatArray:
+    return np.asarray(1 / (1 + np.exp(-(np.log(p / (1 - p)) + shift))))
+
+
+def test_without_golden_rows_the_intervals_hold_the_truth():
+    """Each way errs in its own direction, by as much as the ways differ among themselves."""
+    held: dict[str, list[bool]] = {"all": [], "class": [], "precision": [], "recall": []}
+    for seed in range(300):
+        p_right, is_wrong, rng = planted(seed)
+        ways = [logit_shift(np.clip(p_right, 1e-4, 1 - 1e-4), rng.normal(0, 0.25)) for _ in range(3)]
+        wrong, rejected, some = counted(ways), p_right < 0.5, np.arange(NUM_ROWS) % 10 == 0
+        for name, estimate, truth in (
+            ("all", wrong.share(everyone(NUM_ROWS)), is_wrong.mean()),
+            ("class", wrong.share(some), is_wrong[some].mean()),
+            ("precision", wrong.share(rejected), is_wrong[rejected].mean()),
+            ("recall", wrong.capture(rejected), is_wrong[rejected].sum() / is_wrong.sum()),
+        ):
+            held[name].append(found(estimate).low <= truth <= found(estimate).high)
+    assert {name: bool(np.mean(values) >= 0.92) for name, values in held.items()} == dict.fromkeys(held, True)
+
+
+def test_with_golden_rows_a_judge_that_sees_half_of_the_noise_is_set_right():
+    held: dict[str, list[bool]] = {"all": [], "precision": [], "recall": []}
+    errors, widths = [], []
+    for seed in range(300):
+        p_right, is_wrong, rng = planted(seed)
+        blind = 1 - (1 - p_right) / 2
+        chances = inclusion_chances(uncertainty(blind), 240)
+        rows = draw_systematically(chances, rng)
+        wrong, rejected = counted([blind], golden=rows, is_wrong=is_wrong, chances=chances), p_right < 0.7
+        noise = found(wrong.share(everyone(NUM_ROWS)))
+        errors.append(noise.value - is_wrong.mean())
+        widths.append(noise.high - noise.low)
+        for name, estimate, truth in (
+            ("all", noise, is_wrong.mean()),
+            ("precision", wrong.share(rejected), is_wrong[rejected].mean()),
+            ("recall", wrong.capture(rejected), is_wrong[rejected].sum() / is_wrong.sum()),
+        ):
+            held[name].append(found(estimate).low <= truth <= found(estimate).high)
+    assert {name: float(np.mean(values)) for name, values in held.items()} == pytest.approx(
+        dict.fromkeys(held, 0.95), abs=0.04
+    )
+    assert np.mean(errors) == pytest.approx(0, abs=0.005)
+    assert np.mean(widths) < 0.1
