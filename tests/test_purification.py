@@ -12,7 +12,6 @@ from labelclean.tssd.channel import NoiseChannel
 from labelclean.tssd.division import divide
 from labelclean.tssd.purification import (
     META_SHARE,
-    MIN_GOLDEN,
     MIN_PAIRS,
     Evidence,
     calibrate,
@@ -181,7 +180,7 @@ def calibration_error(p: FloatArray, right: BoolArray) -> float:
 
 def test_golden_rows_calibrate_an_overconfident_p_clean():
     chance = np.random.default_rng(3)
-    true_p = chance.random(3000)
+    true_p = chance.uniform(0.02, 0.98, 3000)
     right = chance.random(3000) < true_p
     overconfident = sigmoid(4 * log_odds(true_p))
     labels = np.zeros(3000, dtype=int)
@@ -199,12 +198,21 @@ def test_golden_rows_calibrate_an_overconfident_p_clean():
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
 
 
-@pytest.mark.parametrize(("num_right", "num_wrong"), [(MIN_GOLDEN - 10, 9), (200, MIN_PAIRS - 1), (MIN_PAIRS - 1, 200)])
-def test_too_few_golden_rows_of_a_kind_calibrate_nothing(num_right: int, num_wrong: int):
-    p_clean = np.linspace(0, 1, 500)
-    golden = np.full(500, UNKNOWN)
-    golden[:num_right], golden[num_right : num_right + num_wrong] = 0, 1
-    np.testing.assert_array_equal(calibrate(p_clean, np.zeros(500, dtype=int), golden), p_clean)
+def test_without_golden_rows_p_clean_stays_as_it_is():
+    p_clean = np.linspace(0.001, 0.999, 500)
+    calibrated = calibrate(p_clean, np.zeros(500, dtype=int), np.full(500, UNKNOWN))
+    np.testing.assert_allclose(calibrated, p_clean, rtol=1e-6)
+
+
+def test_a_few_golden_rows_change_p_clean_a_little_and_many_a_lot():
+    """All golden labels are right where one half was expected to be."""
+    p_clean = np.full(1000, 0.5)
+    shifts = [calibrate(p_clean, np.zeros(1000, dtype=int), few_golden(count))[0] for count in (2, 20, 500)]
+    assert 0.5 < shifts[0] < 0.8 < shifts[1] < 0.97 < shifts[2] < 1
+
+
+def few_golden(count: int) -> IntArray:
+    return np.where(np.arange(1000) < count, 0, UNKNOWN)
 
 
 def test_log_odds_and_sigmoid_undo_each_other_and_stay_finite():
