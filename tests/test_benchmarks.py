@@ -9,9 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import grid
+from benchmarks import ablation, grid
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
+from benchmarks.variants import divide_unguarded, draw_evenly, pairs_without, without_evidence
+from labelclean.records import UNKNOWN, Bin
+from labelclean.tssd.division import divide
+from labelclean.tssd.streams import reach_consensus
+from tests.blobs import flipped_blobs
 from tests.pictures import NUM_IMAGES, sound_rows
 
 RIVALS = {
@@ -109,3 +114,55 @@ def test_rules_of_the_rivals_on_planted_cases():
     votes = neighbor_votes(features, labels, 3)
     np.testing.assert_allclose(votes.sum(axis=1), 1)
     assert votes[5].argmax() == truth[5] != labels[5]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ablation_changes_one_part_at_a_time(
+    grid_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    grid_file.write_text(GRID.replace('"quick", "standard"', '"quick"').replace('"symm', '"none", "symm'))
+    names = ["as it is", "loss stream only", "feature stream only", "no MSP", "50 golden rows, chosen"]
+    words = ["ablation", str(grid_file), "--out", "found.parquet", "--markdown", "found.md", "--only", *names]
+    monkeypatch.setattr(sys, "argv", words)
+    ablation.main()
+    found = pd.read_parquet("found.parquet")
+    assert found["variant"].tolist() == 2 * names
+    noisy = found[found["noise"] == "symmetric:0.2"].set_index("variant")
+    golden = [name for name in names if "golden" in name]
+    assert noisy.loc[golden, "num_rows"].eq(NUM_IMAGES - 50).all()
+    assert noisy.drop(golden)["num_rows"].eq(NUM_IMAGES).all()
+    # what is changed makes a difference, and is undone for the next variant
+    changed = noisy["calibration_error"] != noisy.at["as it is", "calibration_error"]
+    assert changed[changed.index != "as it is"].all(), changed
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", [*words, "as it is"])
+    ablation.main()
+    table = capsys.readouterr().out
+    assert len(pd.read_parquet("found.parquet")) == 2 * len(names)
+    assert "| as it is | " in table
+    assert "+0.000 (+0.000, +0.000)" in table
+
+
+def test_stand_ins_do_what_their_names_say():
+    labels = np.repeat([0, 1, 2], 10)
+    drawn = draw_evenly(np.eye(3), labels, np.random.default_rng(0))
+    assert (drawn != labels).all()
+    assert set(drawn[:10]) == {1, 2}
+
+    doubted = np.where(labels == 1, 0.2, 0.9)
+    assert (divide(doubted, doubted, labels, trust=0.7, distrust=0.3).bins[labels == 1] == Bin.CERTAIN_POSITIVE).any()
+    unguarded = divide_unguarded(doubted, doubted, labels, trust=0.7, distrust=0.3)
+    assert (unguarded.bins[labels == 1] == Bin.CERTAIN_NEGATIVE).all()
+
+    view, given, _, _ = flipped_blobs()
+    nobody = np.full(len(given), UNKNOWN)
+    rng = np.random.default_rng(0)
+    consensus = reach_consensus([view], given, golden=nobody, rng=rng)
+    division = divide(consensus.p_clean, consensus.p_clean, given, trust=0.7, distrust=0.3)
+    for kind, is_given in (("drawn", True), ("given", False)):
+        (pairs,) = pairs_without(kind).values()
+        _, (rows, wrong) = pairs(consensus, division, given, golden=nobody, rng=rng)
+        assert len(rows)
+        assert ((given[rows] == wrong) == is_given).all()
+    (evidence,) = without_evidence(hits=lambda whole: 0 * whole.hits).values()
+    assert not evidence([view], consensus, view.probs).hits.any()

@@ -1,0 +1,157 @@
+"""What each part of the method is worth: labelclean on the cells of a grid with one part changed at a time.
+
+    python -m benchmarks.ablation GRID.toml --out RESULTS.parquet --markdown docs/ablation.md [--only NAME ...]
+
+The variants are in benchmarks/variants.py. Figures are about the rows without a golden label. Rows that are in the
+results already are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from benchmarks.cells import Cell, DataSet, lay_out, read_grid
+from benchmarks.grid import figures
+from benchmarks.tables import ablation_as_markdown
+from benchmarks.variants import VARIANTS, Variant
+from labelclean.config import FitConfig, resolve
+from labelclean.data.images import median_side
+from labelclean.data.index import read_manifest
+from labelclean.inputs import read_inputs
+from labelclean.records import UNKNOWN, Findings, FloatArray, IntArray, SilentReporter
+from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
+from labelclean.results.run_folder import RunFolder
+from labelclean.results.verdicts import verdict_table
+from labelclean.train.backbone import prepare_backbone
+from labelclean.train.checkpoint import Checkpoint
+from labelclean.train.device import ImageStore, choose_device
+from labelclean.train.findings import conclude
+from labelclean.train.loop import RoundLoop
+
+KEY = ["data", "noise", "seed", "effort", "variant"]
+BASE = VARIANTS[0]
+
+
+def main() -> None:
+    """Run what is missing, writing after each variant, then print the table."""
+    args = _arguments()
+    data_sets, seeds, efforts = read_grid(args.grid)
+    rows = pd.read_parquet(args.out).to_dict("records") if args.out.exists() else []
+    known = {tuple(row[name] for name in KEY) for row in rows}
+    for data in data_sets:
+        for noise in data.noise:
+            for seed in seeds:
+                for effort in efforts:
+                    where = {"data": data.name, "noise": noise, "seed": seed, "effort": effort}
+                    wanted = [
+                        variant
+                        for variant in VARIANTS
+                        if effort in variant.efforts
+                        and (not args.only or variant.name in args.only)
+                        and (*where.values(), variant.name) not in known
+                    ]
+                    for variant, found in _measure(data, noise, seed, effort, wanted):
+                        print(*where.values(), variant, f"AP {found['average_precision']:.3f} F1 {found['f1']:.3f}",
+                              flush=True)  # fmt: skip
+                        rows.append({**where, "variant": variant, **found})
+                        pd.DataFrame(rows).to_parquet(args.out)
+    text = ablation_as_markdown(pd.DataFrame(rows), base=BASE.name)
+    print(text)
+    if args.markdown:
+        args.markdown.write_text(text, encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--only", nargs="*", help="names of variants")
+    return parser.parse_args()
+
+
+def _measure(
+    data: DataSet, noise: str, seed: int, effort: str, wanted: list[Variant]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Figures of each variant."""
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory() as name:
+        cell = lay_out(data, noise, seed, Path(name))
+        workbench = Workbench(cell, resolve(flags={**data.settings, "effort": effort, "seed": seed}), Path(name))
+        for variant in wanted:
+            yield variant.name, workbench.measure(variant)
+
+
+class Workbench:
+    """One cell, decoded once, with the frozen features computed once."""
+
+    def __init__(self, cell: Cell, config: FitConfig, folder: Path) -> None:
+        self.cell, self.config, self.folder = cell, config, folder
+        self.manifest = read_manifest(cell.data.images, cell.index)
+        side = median_side(self.manifest, cell.data.images)
+        self.spec = prepare_backbone(config, num_classes=len(cell.class_names), median_side=side)
+        run = RunFolder(folder / "run")
+        run.checkpoint.mkdir(parents=True)
+        size, reporter = self.spec.image_size, SilentReporter()
+        self.inputs = read_inputs(self.manifest, cell.data.images, run, config, size=size, reporter=reporter)
+        self.images = ImageStore(self.inputs.decoded.pixels, self.inputs.rows, choose_device(config.device))
+        self.p_clean: FloatArray | None = None
+
+    def measure(self, variant: Variant) -> dict[str, Any]:
+        """Judge the cell by a variant; its cost leaves out what all variants share."""
+        golden, chances = self._golden(variant)
+        started = time.perf_counter()
+        findings = self._judge(variant, golden, chances)
+        seconds = time.perf_counter() - started
+        manifest = dataclasses.replace(self.manifest, golden_ids=golden, golden_chances=chances)
+        verdicts = verdict_table(manifest, findings, self.inputs.faults, metadata={})
+        blind = np.flatnonzero(golden == UNKNOWN)
+        cell = dataclasses.replace(self.cell, given=self.cell.given[blind], true=self.cell.true[blind],
+                                   paths=tuple(self.cell.paths[row] for row in blind))  # fmt: skip
+        return {**figures(verdicts.take(pa.array(blind)), cell), "seconds": seconds}
+
+    def _golden(self, variant: Variant) -> tuple[IntArray, FloatArray]:
+        """True labels of the golden rows, UNKNOWN elsewhere, and the chances with which they were chosen, (N,) both."""
+        golden, chances = np.full(len(self.cell.true), UNKNOWN), np.full(len(self.cell.true), np.nan)
+        count = variant.num_golden
+        if count:
+            even = np.full(len(golden), 1 / len(golden))
+            sizes = uncertainty(self._p_clean_without_golden()) if variant.chosen else even
+            drawn_with = inclusion_chances(sizes, count)
+            rows = draw_systematically(drawn_with, np.random.default_rng((self.config.seed, 7)))
+            golden[rows], chances[rows] = self.cell.true[rows], drawn_with[rows]
+        return golden, chances
+
+    def _p_clean_without_golden(self) -> FloatArray:
+        if self.p_clean is None:
+            self.p_clean = self._judge(BASE, *self._golden(BASE)).p_clean
+        return self.p_clean
+
+    def _judge(self, variant: Variant, golden: IntArray, chances: FloatArray) -> Findings:
+        checkpoint = Checkpoint(self.folder / "run" / "checkpoint")
+        checkpoint.round_file.unlink(missing_ok=True)
+        config = dataclasses.replace(self.config, **variant.settings)
+        rows, decoded = self.inputs.rows, self.inputs.decoded
+        labels = dataclasses.replace(self.inputs.labels, golden=golden[rows], golden_chances=chances[rows])
+        with ExitStack() as stack:
+            for target, stand_in in variant.stand_ins.items():
+                stack.enter_context(patch(target, stand_in))
+            loop = RoundLoop(labels, self.images, self.spec, config, checkpoint=checkpoint, reporter=SilentReporter())
+            return conclude(loop.run(), labels, config, rows=rows, pixels=decoded.pixels, digests=decoded.digests[rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The method with one part changed: settings, and stand-ins for the functions in question.
+
+# N rows, K classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from labelclean.records import BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
+from labelclean.tssd.channel import fit_channel
+from labelclean.tssd.division import divide
+from labelclean.tssd.mixture import MixtureFit, clean_posterior
+from labelclean.tssd.purification import Evidence, Pair, gather_evidence, training_pairs
+from labelclean.tssd.shrinkage import FREE
+from labelclean.tssd.streams import Consensus, feature_scores, loss_scores
+
+BOTH = ("quick", "standard", "thorough")
+TUNED = ("standard", "thorough")
+
+Scores = Callable[[Sequence[View]], list[FloatArray]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A row of the ablation.
+
+    Attributes:
+        name: in the table.
+        efforts: at which it is run.
+        settings: of the fit, over those of the grid file.
+        stand_ins: what takes the place of a name, by the name's dotted path.
+        num_golden: golden rows.
+        chosen: golden rows are those that `labelclean golden` would choose from a run without them; else random ones.
+    """
+
+    name: str
+    efforts: tuple[str, ...] = BOTH
+    settings: dict[str, Any] = field(default_factory=dict)
+    stand_ins: dict[str, Any] = field(default_factory=dict)
+    num_golden: int = 0
+    chosen: bool = False
+
+
+def one_stream(scores: Scores, kept: slice) -> dict[str, Any]:
+    """Stand-ins that leave one stream: for both posteriors, for the consensus, and as evidence."""
+
+    def streams(views: Sequence[View], labels: IntArray, *, golden: IntArray, rng: np.random.Generator) -> Streams:
+        channel = fit_channel(scores(views), labels, golden=golden, rng=rng)
+        p = of_label(channel.posterior(channel.prior(scores(views)), labels), labels)
+        return Streams(p_loss=p, p_feature=p, guards=())
+
+    def evidence(views: Sequence[View], consensus: Consensus, hits: FloatArray) -> Evidence:
+        whole = gather_evidence(views, consensus, hits)
+        tables = [table for place, table in enumerate(whole.tables) if place % 3 in range(3)[kept]]
+        return replace(whole, tables=tuple(tables))
+
+    absent = "loss_scores" if scores is feature_scores else "feature_scores"
+    return {
+        "labelclean.train.judge.channel_streams": streams,
+        "labelclean.train.judge.gather_evidence": evidence,
+        f"labelclean.tssd.streams.{absent}": lambda views: [],
+    }
+
+
+def without_evidence(**blank: Callable[[Evidence], Any]) -> dict[str, Any]:
+    """Stand-in for the evidence, some fields of which are replaced."""
+
+    def evidence(views: Sequence[View], consensus: Consensus, hits: FloatArray) -> Evidence:
+        whole = gather_evidence(views, consensus, hits)
+        return replace(whole, **{name: make(whole) for name, make in blank.items()})
+
+    return {"labelclean.train.judge.gather_evidence": evidence}
+
+
+def pairs_without(kind: str) -> dict[str, Any]:
+    """Stand-in for the training pairs: no drawn wrong labels, or no certain negatives."""
+
+    def pairs(
+        consensus: Consensus, division: Division, labels: IntArray, *, golden: IntArray, rng: np.random.Generator
+    ) -> tuple[Pair, Pair]:
+        right, (rows, wrong) = training_pairs(consensus, division, labels, golden=golden, rng=rng)
+        given = labels[rows] == wrong
+        use = given if kind == "drawn" else ~given
+        return right, (rows[use], wrong[use])
+
+    return {"labelclean.tssd.purification.training_pairs": pairs}
+
+
+def draw_evenly(transition: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """Any other label, each as likely as the next, (N,)."""
+    num_classes = len(transition)
+    return np.asarray((labels + rng.integers(1, num_classes, len(labels))) % num_classes)
+
+
+def divide_unguarded(
+    p_loss: FloatArray, p_feature: FloatArray, labels: IntArray, *, trust: float, distrust: float
+) -> Division:
+    """The division of each row, whatever becomes of its class."""
+    alone = np.zeros(len(labels), dtype=labels.dtype)
+    return divide(p_loss, p_feature, alone, trust=trust, distrust=distrust)
+
+
+def split_always(scores: FloatArray, labels: IntArray, agreement: BoolArray, *, rng: np.random.Generator) -> MixtureFit:
+    """A mixture of all rows, with no class too small for it."""
+    return clean_posterior(scores, np.zeros_like(labels), agreement, rng=rng)
+
+
+VARIANTS = (
+    Variant(name="as it is"),
+    Variant(name="loss stream only", stand_ins=one_stream(loss_scores, slice(0, 1))),
+    Variant(name="feature stream only", stand_ins=one_stream(feature_scores, slice(1, 3))),
+    Variant(name="streams by mixture", settings={"streams": "mixture"}),
+    Variant(
+        name="streams by mixture, guards off",
+        settings={"streams": "mixture"},
+        stand_ins={
+            "labelclean.tssd.mixture.MIN_GAP": -np.inf,
+            "labelclean.tssd.streams.clean_posterior": split_always,
+            "labelclean.train.judge.divide": divide_unguarded,
+            "labelclean.train.findings.divide": divide_unguarded,
+        },
+    ),
+    Variant(
+        name="division without guard",
+        stand_ins={
+            "labelclean.train.judge.divide": divide_unguarded,
+            "labelclean.train.findings.divide": divide_unguarded,
+        },
+    ),
+    Variant(
+        name="channel not drawn together", stand_ins={"labelclean.tssd.channel.fit_shrinkage": lambda counts: FREE}
+    ),
+    Variant(name="no MSP", settings={"purification": False}),
+    Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),
+    Variant(
+        name="MSP without the channel's odds",
+        stand_ins=without_evidence(clean_odds=lambda whole: np.zeros_like(whole.clean_odds)),
+    ),
+    Variant(name="MSP without hits", stand_ins=without_evidence(hits=lambda whole: np.zeros_like(whole.hits))),
+    Variant(
+        name="MSP without certainty",
+        stand_ins=without_evidence(certainty=lambda whole: np.zeros_like(whole.certainty)),
+    ),
+    Variant(name="MSP without drawn wrong pairs", stand_ins=pairs_without("drawn")),
+    Variant(name="MSP without certain negatives", stand_ins=pairs_without("given")),
+    Variant(name="MSP, wrong pairs drawn evenly", stand_ins={"labelclean.tssd.purification.draw_wrong": draw_evenly}),
+    Variant(name="one round", settings={"rounds": 1}),
+    Variant(name="three rounds", settings={"rounds": 3}),
+    Variant(name="no warm start", efforts=TUNED, settings={"warm_rounds": 0}),
+    Variant(name="judge: one network", efforts=TUNED, settings={"judge": "self"}),
+    Variant(name="judge: two that divide for each other", efforts=TUNED, settings={"judge": "peer"}),
+    Variant(name="50 golden rows, random", num_golden=50),
+    Variant(name="50 golden rows, chosen", num_golden=50, chosen=True),
+    Variant(name="200 golden rows, random", num_golden=200),
+    Variant(name="200 golden rows, chosen", num_golden=200, chosen=True),
+    Variant(name="1,000 golden rows, random", num_golden=1000),
+    Variant(name="1,000 golden rows, chosen", num_golden=1000, chosen=True),
+)
