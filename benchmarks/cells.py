@@ -76,7 +76,10 @@ def read_grid(file: Path) -> tuple[list[DataSet], tuple[int, ...], tuple[str, ..
     data = []
     for entry in grid["data"]:
         paths = {name: base / entry[name] for name in ("images", "index", "confusions") if name in entry}
-        data.append(DataSet(**{**entry, **paths, "noise": tuple(entry["noise"])}))
+        settings = dict(entry.get("settings", {}))
+        if (base / settings.get("weights", "none")).is_file():
+            settings["weights"] = str(base / settings["weights"])
+        data.append(DataSet(**{**entry, **paths, "noise": tuple(entry["noise"]), "settings": settings}))
     return data, tuple(grid["seeds"]), tuple(grid["efforts"])
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from labelclean.errors import ConfigError
 
 Effort = Literal["quick", "standard", "thorough"]
-Judge = Literal["crossfit", "peer", "self"]
+Judge = Literal["auto", "crossfit", "peer", "self"]
 StreamKind = Literal["channel", "mixture"]
 Stem = Literal["auto", "small", "native"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -66,10 +66,11 @@ class FitConfig:
     rounds: int = 0
     """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 3 from
     a random start."""
-    judge: Judge = "crossfit"
+    judge: Judge = "auto"
     """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
-    two networks, both taught all labels, that divide the data for each other; self: one network and its moving
-    average. The last two judge labels that they have learnt, and may take wrong ones for right."""
+    two networks that divide the data for each other; self: one network and its moving average. Of the last two some
+    labels are held out, and what teaching does to the others is taken off. auto: self from a random start with 2,000
+    rows or more, crossfit otherwise."""
     streams: StreamKind = "channel"
     """How a stream's scores become a posterior: the noise channel, or a two-component Gaussian mixture."""
     trust: float = 0.7
@@ -86,8 +87,8 @@ class FitConfig:
     batch_size: int = 0
     """Rows per training step, >= 2; 0: by the number of rows, 32 to 128."""
     epochs: float = 0.0
-    """Passes of each network over the data in all rounds together, >= 0; 0: two per round from pre-trained weights;
-    from a random start four and a half, and 60,000 image passes in all at least."""
+    """Passes of each network over the data in all rounds together, >= 0; 0: in each round, all networks together, four
+    from pre-trained weights; nine from a random start, and 60,000 image passes in all at least."""
     learning_rate: float = 0.0
     """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start."""
     weight_decay: float = 5e-4

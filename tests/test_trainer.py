@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from labelclean.config import FitConfig
+from labelclean.config import FitConfig, Judge
 from labelclean.errors import ConfigError
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device
-from labelclean.train.schedule import PRETRAINED, SCRATCH, Schedule, count_rounds, plan_schedule
+from labelclean.train.schedule import (
+    PRETRAINED,
+    SCRATCH,
+    Schedule,
+    choose_judge,
+    count_rounds,
+    hold_out_one_in,
+    plan_schedule,
+)
 from labelclean.train.trainer import TunedLearner, scan_images, update_average
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 
@@ -65,6 +73,7 @@ def learner_of(
         schedule(**changes),
         judge=judge,
         half=HALF,
+        held_out=np.arange(NUM_ROWS) % 5 == 0,
         num_neighbors=5,
         bf16=False,
         seed=0,
@@ -113,6 +122,21 @@ def test_crossfit_never_sees_a_label_that_it_is_to_judge(spec: BackboneSpec, fir
     assert not same_tensors(one[1].model, other[1].model)
     scans = [learner.scan(advance=ignore)[0] for learner in learners]
     np.testing.assert_array_equal(scans[0].probs[judged], scans[1].probs[judged])
+
+
+@pytest.mark.parametrize("judge", ["self", "peer"])
+def test_labels_held_out_are_taught_to_nobody(spec: BackboneSpec, judge: str):
+    held_out = np.arange(NUM_ROWS) % 5 == 0
+    learners = []
+    for labels in (LABELS, np.where(held_out, (LABELS + 1) % 3, LABELS)):
+        learner = learner_of(spec, judge)
+        learner.train([lesson_of(labels)] * len(learner.networks), advance=ignore)
+        learners.append(learner)
+    for one, other in zip(*(learner.networks for learner in learners), strict=True):
+        assert same_tensors(one.model, other.model)
+    for scan in learners[0].scan(advance=ignore):
+        np.testing.assert_array_equal(scan.taught, ~held_out)
+    assert not learner_of(spec, "crossfit").scan(advance=ignore)[0].taught.any()
 
 
 @pytest.mark.parametrize(("judge", "num_networks", "num_scans"), [("self", 1, 1), ("peer", 2, 2), ("crossfit", 2, 1)])
@@ -241,7 +265,20 @@ def test_schedule_is_planned_by_rows_and_start():
     assert scratch.learning_rate == SCRATCH.learning_rate
     large = plan_schedule(config, num_rows=20_000, num_networks=1, pretrained=False)
     assert large.batch_size == 128
-    assert sum(large.steps) * 128 == pytest.approx(4 * SCRATCH.epochs * 20_000, rel=0.01)
+    assert sum(large.steps) * 128 == pytest.approx(4 * SCRATCH.passes_per_row * 20_000, rel=0.01)
+
+
+def test_one_network_judges_where_many_rows_start_at_random():
+    def chosen(num_rows: int, *, pretrained: bool, judge: Judge = "auto") -> str:
+        return choose_judge(FitConfig(judge=judge), num_rows=num_rows, pretrained=pretrained)
+
+    assert chosen(2000, pretrained=False) == "self"
+    assert chosen(1999, pretrained=False) == chosen(2000, pretrained=True) == "crossfit"
+    assert chosen(10, pretrained=True, judge="peer") == "peer"
+
+
+def test_enough_labels_are_held_out_and_enough_are_taught():
+    assert [hold_out_one_in(num_rows) for num_rows in (4, 600, 1000, 2500, 10**6)] == [2, 2, 4, 10, 10]
 
 
 @pytest.mark.parametrize("pretrained", [True, False])

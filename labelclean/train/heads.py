@@ -112,7 +112,8 @@ class FrozenLearner:
             if head and len(held):
                 probs[held] = head.probs(self.inputs[torch.from_numpy(held).to(self.inputs.device)])
         rows, similarities = self.neighbors
-        return [Scan(probs=probs, neighbor_rows=rows, similarities=similarities, spaces=(self.space,))]
+        nobody = np.zeros(len(probs), dtype=bool)
+        return [Scan(probs=probs, neighbor_rows=rows, similarities=similarities, spaces=(self.space,), taught=nobody)]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The heads of all folds, with the standardisation of their inputs, by name."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from labelclean.tssd.division import divide
 from labelclean.tssd.purification import Purified, gather_evidence, log_odds, purify
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
+from labelclean.tssd.unteaching import unteach
 
 LEAST_TRUST = 0.01
 """What the vote of a row weighs at least."""
@@ -105,7 +106,7 @@ class Judge:
         """
         labels, config = self.labels, self.config
         scans = (scan,) if self.anchor is None else (self.anchor, scan)
-        views = tuple(found.view(labels.given, labels.best_known, self.trust) for found in scans)
+        views = tuple(self._look(found) for found in scans)
         self._remember(scan.probs)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
@@ -124,6 +125,15 @@ class Judge:
         if counts:
             self._count(assessment)
         return assessment
+
+    def _look(self, scan: Scan) -> View:
+        """The class scores of a scan, from which what teaching did to taught labels is taken off."""
+        labels = self.labels
+        view = scan.view(labels.given, labels.best_known, self.trust)
+        if not scan.taught.any():
+            return view
+        is_golden = labels.golden != UNKNOWN
+        return unteach(view, labels.given, taught=scan.taught, held_out=~scan.taught & ~is_golden)
 
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1
@@ -180,4 +190,4 @@ class Judge:
             weights=state["weights"],
         )
         if anchor is not None:
-            self.anchor = Scan(state["anchor_probs"], anchor.neighbor_rows, anchor.similarities, anchor.spaces)
+            self.anchor = replace(anchor, probs=state["anchor_probs"])

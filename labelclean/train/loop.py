@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import BoolArray, FloatArray, Reporter, RoundRecord, phase
+from labelclean.records import UNKNOWN, BoolArray, FloatArray, Reporter, RoundRecord, phase
 from labelclean.train.backbone import BackboneSpec
 from labelclean.train.checkpoint import Checkpoint
 from labelclean.train.device import ImageStore
@@ -25,7 +25,7 @@ from labelclean.train.folds import assign_folds
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
-from labelclean.train.schedule import count_rounds, plan_schedule
+from labelclean.train.schedule import choose_judge, count_rounds, hold_out_one_in, plan_schedule
 from labelclean.train.trainer import TunedLearner, scan_images
 
 Learner = FrozenLearner | TunedLearner
@@ -120,11 +120,12 @@ class RoundLoop:
 
     def _tuned_learner(self, frozen: FrozenLearner | None) -> TunedLearner:
         """Networks at their start: pre-trained bodies with fitted heads, or all at random."""
-        config, labels = self.config, self.labels
+        config, labels, num_rows = self.config, self.labels, len(self.labels.given)
+        judge = choose_judge(config, num_rows=num_rows, pretrained=self.spec.pretrained)
         schedule = plan_schedule(
             config,
-            num_rows=len(labels.given),
-            num_networks=1 if config.judge == "self" else 2,
+            num_rows=num_rows,
+            num_networks=1 if judge == "self" else 2,
             pretrained=self.spec.pretrained,
         )
         rng = np.random.default_rng((config.seed, 1))
@@ -132,8 +133,10 @@ class RoundLoop:
             self.spec,
             self.images,
             schedule,
-            judge=config.judge,
+            judge=judge,
             half=assign_folds(labels.given, labels.groups, num_folds=2, rng=rng),
+            held_out=(labels.golden != UNKNOWN)
+            | (assign_folds(labels.given, labels.groups, num_folds=hold_out_one_in(num_rows), rng=rng) == 0),
             num_neighbors=config.num_neighbors,
             bf16=config.precision == "bf16",
             seed=config.seed,

@@ -35,12 +35,14 @@ class Scan:
         neighbor_rows: (N, k), each row's in the feature space of the network that judges it.
         similarities: cosines to them, (N, k).
         spaces: the networks' feature spaces; every row is judged in exactly one.
+        taught: rows whose label was taught to what judges them, (N,).
     """
 
     probs: FloatArray
     neighbor_rows: IntArray
     similarities: FloatArray
     spaces: tuple[FeatureSpace, ...]
+    taught: BoolArray
 
     def view(self, labels: IntArray, voters: IntArray, trust: FloatArray) -> View:
         """The class scores of this scan.

@@ -19,22 +19,30 @@ class Recipe:
 
     Attributes:
         rounds: of the last stage.
-        epochs: passes of each network over the data in a round.
+        passes_per_row: image passes of all networks together in a round, for each row.
         min_passes: image passes of all networks and rounds together, at least, however few the rows.
         learning_rate: at its peak.
         first_share: share of the training that goes into the first round; None: as much as into any other.
     """
 
     rounds: int
-    epochs: float
+    passes_per_row: float
     min_passes: int
     learning_rate: float
     first_share: float | None
 
 
-PRETRAINED = Recipe(rounds=2, epochs=2.0, min_passes=0, learning_rate=0.004, first_share=None)
-SCRATCH = Recipe(rounds=3, epochs=4.5, min_passes=60_000, learning_rate=0.1, first_share=0.5)
+PRETRAINED = Recipe(rounds=2, passes_per_row=4.0, min_passes=0, learning_rate=0.004, first_share=None)
+SCRATCH = Recipe(rounds=3, passes_per_row=9.0, min_passes=60_000, learning_rate=0.1, first_share=0.5)
 """The first round of a random start has everything to learn before anything can be judged."""
+
+
+ENOUGH_FOR_ONE = 2000
+"""Rows from which on one network judges from a random start: with fewer it goes through them so often that it learns
+wrong labels by heart."""
+
+MIN_HELD_OUT, MAX_HELD_OUT_FROM = 250, 10
+"""Labels held out at least, and one in how many at most: to see what teaching does, and yet to teach."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +82,18 @@ def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
     return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 160)), 32, 128)), num_rows)
 
 
+def choose_judge(config: FitConfig, *, num_rows: int, pretrained: bool) -> str:
+    """Who judges a row, where the settings leave it open."""
+    if config.judge != "auto":
+        return config.judge
+    return "crossfit" if pretrained or num_rows < ENOUGH_FOR_ONE else "self"
+
+
+def hold_out_one_in(num_rows: int) -> int:
+    """One in how many labels is held out where one network, or two, are taught all others."""
+    return max(2, min(MAX_HELD_OUT_FROM, num_rows // MIN_HELD_OUT))
+
+
 def count_rounds(config: FitConfig, *, pretrained: bool) -> int:
     """Rounds of the last stage."""
     return config.rounds or choose_recipe(pretrained=pretrained).rounds
@@ -87,7 +107,7 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
     if config.epochs:
         passes = config.epochs * num_rows
     else:
-        passes = max(recipe.epochs * num_rounds * num_rows, recipe.min_passes / num_networks)
+        passes = max(recipe.passes_per_row * num_rounds * num_rows, recipe.min_passes) / num_networks
     shares = np.full(num_rounds, 1 / num_rounds)
     if recipe.first_share and num_rounds > 1:
         shares[0] = recipe.first_share

@@ -2,8 +2,8 @@
 
 Three ways to judge a row differ in who is taught which labels, and in which network scans which rows:
 
-    self      one network, taught all labels, scans all rows
-    peer      two networks, taught all labels by the division that the other one's scan leads to
+    self      one network, taught all labels but those held out, scans all rows
+    peer      two networks, taught the same by the division that the other one's scan leads to
     crossfit  two networks, each taught the labels of its own half and scanning the other half
 
 # N rows, K classes, D features, B batch
@@ -61,6 +61,7 @@ class TunedLearner:
         *,
         judge: str,
         half: IntArray,
+        held_out: BoolArray,
         num_neighbors: int,
         bf16: bool,
         seed: int,
@@ -69,6 +70,7 @@ class TunedLearner:
         Args:
             judge: self, peer or crossfit.
             half: each row's half, 0 or 1, for crossfit, (N,).
+            held_out: rows whose label is taught to nobody, for self and peer, (N,).
         """
         self.images, self.schedule, self.judge = images, schedule, judge
         self.num_neighbors, self.bf16, self.seed = num_neighbors, bf16, seed
@@ -77,8 +79,8 @@ class TunedLearner:
         self.train_loss = float("nan")
         everyone = np.ones(len(half), dtype=bool)
         members = {
-            "self": [(everyone, everyone)],
-            "peer": [(everyone, everyone)] * 2,
+            "self": [(~held_out, everyone)],
+            "peer": [(~held_out, everyone)] * 2,
             "crossfit": [(half == 0, half == 1), (half == 1, half == 0)],
         }[judge]
         self.networks = [self._new_network(spec, place, *rows) for place, rows in enumerate(members)]
@@ -200,9 +202,10 @@ class TunedLearner:
             probs, features = scan_images(network.average, self.images, bf16=self.bf16, advance=advance)
             self.forward_passes += 2 * len(probs)
             passes.append((probs, FeatureSpace(unit_norm(features), network.judges)))
+        taught = np.any([network.teaches & network.judges for network in self.networks], axis=0)
         if self.judge == "crossfit":
-            return [self._merge(passes)]
-        return [self._merge([single]) for single in passes]
+            return [self._merge(passes, taught)]
+        return [self._merge([single], taught) for single in passes]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The moving averages of all networks, by name."""
@@ -234,7 +237,7 @@ class TunedLearner:
             network.optimizer.load_state_dict(stored["optimizer"])
             network.step = stored["step"]
 
-    def _merge(self, passes: list[tuple[FloatArray, FeatureSpace]]) -> Scan:
+    def _merge(self, passes: list[tuple[FloatArray, FeatureSpace]], taught: BoolArray) -> Scan:
         """Each row as the network that judges it sees it."""
         num_rows, num_classes = passes[0][0].shape
         k = min(self.num_neighbors, num_rows - 1)
@@ -244,7 +247,7 @@ class TunedLearner:
             probs[space.judged] = found[space.judged]
             queries = np.flatnonzero(space.judged)
             neighbor_rows[queries], similarities[queries] = nearest(space.features, queries, k)
-        return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes))
+        return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes), taught)
 
 
 def scan_images(
