@@ -166,8 +166,8 @@ def _bars(counts: Mapping[str, int], whole: int, styles: Mapping[str, str]) -> T
     return grid
 
 
-def _estimates(summary: Summary) -> Table:
-    """What the run expects to be true of itself, with the limits of the 95 % intervals."""
+def _estimates(summary: Summary) -> Group:
+    """What the run expects to be true of itself."""
     table = _table(("estimate", "fixed"), ("", "right"), ("from", "right"), ("to", "right"), ("of", "left"))
     for name, estimate, meaning in (
         ("wrong labels", summary.noise, "all judged rows"),
@@ -177,7 +177,7 @@ def _estimates(summary: Summary) -> Table:
         if estimate is not None:
             limits = percent(estimate.low), percent(estimate.high)
             table.add_row(name, Text(percent(estimate.value), style="bold"), *limits, meaning)
-    return table
+    return _titled("What to expect, with 95 % intervals", table)
 
 
 def _golden(golden: GoldenRows) -> RenderableType:
