@@ -130,10 +130,10 @@ class Judge:
         """The class scores of a scan, from which what teaching did to taught labels is taken off."""
         labels = self.labels
         view = scan.view(labels.given, labels.best_known, self.trust)
-        if not scan.taught.any():
+        held_out = ~scan.taught & (labels.golden == UNKNOWN)  # golden rows are no random choice
+        if not (scan.taught.any() and held_out.any()):
             return view
-        is_golden = labels.golden != UNKNOWN
-        return unteach(view, labels.given, taught=scan.taught, held_out=~scan.taught & ~is_golden)
+        return unteach(view, labels.given, taught=scan.taught, held_out=held_out)
 
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1

@@ -122,21 +122,20 @@ class RoundLoop:
         """Networks at their start: pre-trained bodies with fitted heads, or all at random."""
         config, labels, num_rows = self.config, self.labels, len(self.labels.given)
         judge = choose_judge(config, num_rows=num_rows, pretrained=self.spec.pretrained)
-        schedule = plan_schedule(
-            config,
-            num_rows=num_rows,
-            num_networks=1 if judge == "self" else 2,
-            pretrained=self.spec.pretrained,
-        )
+        num_networks = 1 if judge == "self" else 2
+        schedule = plan_schedule(config, num_rows=num_rows, num_networks=num_networks, pretrained=self.spec.pretrained)
         rng = np.random.default_rng((config.seed, 1))
+        half, held_out = (
+            assign_folds(labels.given, labels.groups, num_folds=number, rng=rng)
+            for number in (2, hold_out_one_in(num_rows))
+        )
         learner = TunedLearner(
             self.spec,
             self.images,
             schedule,
             judge=judge,
-            half=assign_folds(labels.given, labels.groups, num_folds=2, rng=rng),
-            held_out=(labels.golden != UNKNOWN)
-            | (assign_folds(labels.given, labels.groups, num_folds=hold_out_one_in(num_rows), rng=rng) == 0),
+            half=half,
+            held_out=(held_out == 0) | (labels.golden != UNKNOWN),
             num_neighbors=config.num_neighbors,
             bf16=config.precision == "bf16",
             seed=config.seed,
