@@ -133,4 +133,4 @@ def _confusions(data: DataSet, class_names: tuple[str, ...]) -> FloatArray:
         raise ValueError(f"{data.name}: noise of the kind confusion needs a table of confusions")
     table = read_table(data.confusions)
     true, given = (as_strings(table[name]).to_pylist() for name in ("true", "given"))
-    return count_confusions(true, given, table["count"].to_pylist(), class_names)
+    return count_confusions(true, given, table["count"].cast(pa.float64()).to_pylist(), class_names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from labelclean.records import UNKNOWN, Bin
 from labelclean.tssd.division import divide
 from labelclean.tssd.streams import reach_consensus
 from tests.blobs import flipped_blobs
-from tests.pictures import NUM_IMAGES, sound_rows
+from tests.pictures import CLASSES, NUM_IMAGES, sound_rows
 
 RIVALS = {
     "cleanlab default",
@@ -75,6 +76,11 @@ def test_noise_is_planted_or_taken_from_a_column(grid_file: Path, tmp_path: Path
     assert list(index.columns) == ["path", "label"]
     assert index["label"].tolist() == [observed.class_names[label] for label in observed.given]
     assert (lay_out(entry, "none", 0, tmp_path).given == planted.true).all()
+    pd.DataFrame({"true": CLASSES, "given": CLASSES[1:] + CLASSES[:1], "count": [9, 9, 9]}).to_csv("c.csv", index=False)
+    confused = lay_out(replace(entry, confusions=tmp_path / "c.csv"), "confusion:0.2", 0, tmp_path)
+    wrong = confused.given != confused.true
+    assert wrong.sum() == pytest.approx(0.2 * NUM_IMAGES, abs=2)
+    assert (confused.given[wrong] == (confused.true[wrong] + 1) % 3).all()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -18,6 +18,7 @@ from labelclean.tssd.purification import (
     draw_wrong,
     gather_evidence,
     log_odds,
+    pool_odds,
     purify,
     sigmoid,
     training_pairs,
@@ -106,10 +107,32 @@ def test_prior_odds_come_from_the_channel(monkeypatch: pytest.MonkeyPatch):
         fold=np.arange(60) // 2 % 3,
         rng=rng(),
     )
-    # P(right | label 0) = .95 / (.95 + .45), P(right | label 1) = .55 / (.55 + .05); pooled with the consensus's .6
-    for label, clean in ((0, 0.95 / 1.40), (1, 0.55 / 0.60)):
-        pooled = META_SHARE * np.log(clean / (1 - clean)) + (1 - META_SHARE) * np.log(0.6 / 0.4)
-        np.testing.assert_allclose(purified.p_meta[labels == label], 1 / (1 + np.exp(-pooled)), rtol=1e-6)
+    # P(right | label 0) = .95 / (.95 + .45), P(right | label 1) = .55 / (.55 + .05)
+    expected = np.where(labels == 0, 0.95 / 1.40, 0.55 / 0.60)
+    np.testing.assert_allclose(purified.p_meta, sigmoid(pool_odds(log_odds(expected), np.full(60, np.log(0.6 / 0.4)))))
+    assert purified.p_meta[1] > purified.p_meta[0] + 0.005
+    assert purified.p_meta.mean() == pytest.approx(expected.mean())
+
+
+def test_an_overconfident_classifier_is_shrunk_and_its_share_of_wrong_labels_kept():
+    """The channel is right about single rows but trusts too many; the classifier's odds are four times too strong."""
+    true_p = np.random.default_rng(0).beta(2, 1, 4000)
+    by_meta, by_channel = 4 * log_odds(true_p), log_odds(true_p) + 1
+    pooled = sigmoid(pool_odds(by_meta, by_channel))
+    assert pooled.mean() == pytest.approx(sigmoid(by_meta).mean())
+    # slope 1/4 brings the odds back, so that only the level differs from the truth
+    assert np.abs(pooled - true_p).mean() < 0.08 < 0.15 < np.abs(sigmoid(by_meta) - true_p).mean()
+    assert (np.diff(pooled[np.argsort(true_p)]) >= 0).all()
+
+
+def test_a_classifier_is_never_made_surer_than_it_is():
+    odds = np.linspace(-1, 1, 500)
+    np.testing.assert_allclose(pool_odds(odds, 5 * odds), META_SHARE * odds + (1 - META_SHARE) * 5 * odds, atol=1e-6)
+
+
+@pytest.mark.parametrize("odds", [-50.0, 0.0, 50.0])
+def test_pooling_stays_finite_where_all_rows_are_alike(odds: float):
+    assert np.isfinite(pool_odds(np.full(20, odds), np.full(20, 11.5))).all()
 
 
 def test_too_few_certain_rows_leave_the_judgement_to_the_consensus():
@@ -118,7 +141,7 @@ def test_too_few_certain_rows_leave_the_judgement_to_the_consensus():
     bins[: MIN_PAIRS - 1] = Bin.CERTAIN_POSITIVE
     purified = purify(evidence, consensus, Division(bins=bins), labels, golden=NONE_GOLDEN, fold=FOLDS, rng=rng())
     assert "too few certain rows" in purified.guards[0]
-    np.testing.assert_array_equal(purified.p_meta, consensus.p_clean)
+    np.testing.assert_allclose(purified.p_meta, consensus.p_clean, atol=2e-5)
 
 
 def test_pairs_of_certain_and_golden_rows():

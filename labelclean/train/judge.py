@@ -107,7 +107,7 @@ class Judge:
         labels, config = self.labels, self.config
         scans = (scan,) if self.anchor is None else (self.anchor, scan)
         views = tuple(self._look(found) for found in scans)
-        self._remember(scan.probs)
+        self._remember(views[-1].probs)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
         consensus = reach_consensus(views, labels.given, golden=labels.golden, rng=rng)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from sklearn.linear_model import LogisticRegression
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
@@ -24,6 +24,9 @@ RIDGE_STRENGTH = 0.1
 
 META_SHARE = 0.5
 """Weight of the meta-classifier's log-odds beside the channel's."""
+
+MAX_ODDS = 20.0
+"""Log-odds beyond which the meta-classifier is not believed."""
 
 GOLDEN_WEIGHT = 3.0
 """What a pair from a golden row counts against one from the certain set."""
@@ -108,8 +111,7 @@ def purify(
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
 
     Balanced pairs teach a likelihood ratio; the prior odds of a wrong label come from the channel, per given label:
-    odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior by a weighted mean of
-    log-odds.
+    odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior.
 
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
@@ -122,7 +124,8 @@ def purify(
     posterior = consensus.channel.posterior(consensus.prior, labels)
     noise = class_noise(posterior, labels)[labels]
     is_golden = golden != UNKNOWN
-    p_meta = consensus.p_clean.copy()
+    odds = log_odds(consensus.p_clean)
+    by_meta = odds.copy()
     starved = 0
     for part in range(int(fold.max()) + 1):
         judged = fold == part
@@ -135,10 +138,31 @@ def purify(
             for rows, use in ((right[0], use_right), (wrong[0], use_wrong))
         ]
         ratio = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
-        by_meta = ratio + np.log((1 - noise[judged]) / noise[judged])
-        p_meta[judged] = sigmoid(META_SHARE * by_meta + (1 - META_SHARE) * log_odds(consensus.p_clean[judged]))
+        by_meta[judged] = ratio + np.log((1 - noise[judged]) / noise[judged])
+    p_meta = sigmoid(pool_odds(by_meta, odds))
     guards = ("too few certain rows to train the meta-classifier: the channel judged alone",) if starved else ()
     return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), guards=guards)
+
+
+def pool_odds(by_meta: FloatArray, by_channel: FloatArray) -> FloatArray:
+    """Weighted mean of the meta-classifier's log-odds and the channel's, (N,) each.
+
+    Pairs from the certain set are easy: a classifier taught by them is too sure of single rows, while it knows better
+    than the channel how many labels are wrong. So its log-odds are first shrunk by the slope that fits the channel's
+    posterior best, and the pool is shifted until as many labels are right as the classifier expects.
+    """
+    sure = np.clip(by_meta, -MAX_ODDS, MAX_ODDS)
+    goal = sigmoid(by_channel)
+
+    def unlikelihood(line: FloatArray) -> float:
+        fitted = line[0] * sure + line[1]
+        return float((np.logaddexp(0, fitted) - goal * fitted).mean())
+
+    slope = minimize(unlikelihood, np.array([0.5, 0.5]), method="L-BFGS-B", bounds=[(0.05, 1), (None, None)]).x[0]
+    pooled = META_SHARE * slope * sure + (1 - META_SHARE) * by_channel
+    expected = np.clip(sigmoid(sure).mean(), EPSILON, 1 - EPSILON)
+    shift = brentq(lambda shift: sigmoid(pooled + shift).mean() - expected, -2 * MAX_ODDS, 2 * MAX_ODDS)
+    return np.asarray(pooled + shift)
 
 
 def training_pairs(
