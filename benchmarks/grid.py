@@ -29,7 +29,7 @@ from labelclean.config import FitConfig, resolve
 from labelclean.data.images import decode_all, median_side
 from labelclean.data.index import read_manifest
 from labelclean.fit import run_fit
-from labelclean.records import SilentReporter
+from labelclean.records import FloatArray, SilentReporter
 from labelclean.results.evaluate import evaluate
 from labelclean.results.run_folder import RunFolder, read_run
 from labelclean.results.verdicts import CERTAIN_CLEAN, PREFIX, PURIFIED, REJECTED, read_verdicts
@@ -38,6 +38,9 @@ from labelclean.train.device import ImageStore, choose_device, choose_precision
 from labelclean.train.trainer import scan_images
 
 OURS = "labelclean"
+FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, float]] = {}
+"""What `Bench` has computed in this process."""
+
 KEY = ["data", "noise", "seed", "effort", "budget", "way"]
 
 
@@ -143,16 +146,22 @@ class Bench:
         return judgements(train_material(trainer, epochs=epochs), labels, seed=seed)
 
     def _frozen(self) -> Material:
-        started = time.perf_counter()
-        network = self.spec.build(self.config.seed).to(self.device).eval()
-        _, features = scan_images(network, self.images, bf16=False, advance=lambda _: None)
-        return frozen_material(
-            features,
-            self.cell.given,
-            passes=2 * len(features),
-            seconds=time.perf_counter() - started,
-            seed=self.config.seed,
-        )
+        features, seconds = self._frozen_features()
+        passes = 2 * len(features)
+        return frozen_material(features, self.cell.given, passes=passes, seconds=seconds, seed=self.config.seed)
+
+    def _frozen_features(self) -> tuple[FloatArray, float]:
+        """Features of the untouched backbone, (N, D), and the seconds that they took.
+
+        They are the same whatever the labels: computed once for all cells with the same rows.
+        """
+        key = self.cell.data.name, self.cell.paths
+        if key not in FEATURES:
+            started = time.perf_counter()
+            network = self.spec.build(self.config.seed).to(self.device).eval()
+            _, features = scan_images(network, self.images, bf16=False, advance=lambda _: None)
+            FEATURES[key] = features, time.perf_counter() - started
+        return FEATURES[key]
 
     def _trainer(self) -> Trainer:
         return Trainer(

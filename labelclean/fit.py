@@ -223,6 +223,7 @@ def _about_run(
         "fingerprint": fingerprint,
         "backbone_tensors": spec.loaded,
         "image_size": spec.image_size,
+        "judge": result.judge,
         "class_names": list(inputs.manifest.class_names),
         "image_passes": {"forward": result.forward_passes, "backward": result.backward_passes},
         "timings": {**watch.seconds, "total": round(time.perf_counter() - watch.started, 3)},

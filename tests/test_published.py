@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from labelclean.data.index import read_manifest
+from labelclean.errors import InputError
 from tests.conftest import Run
 
 
@@ -127,12 +128,17 @@ def test_food101n_knows_which_labels_are_wrong_but_not_what_is_right(run: Run, t
         "images/apple_pie/1.jpg": "apple_pie", "images/ramen/3.jpg": "?", "images/ramen/4.jpg": "ramen"
     }  # fmt: skip
     assert "3 rows are known, 1 of those" in shown
-    # as golden labels: what is merely wrong is no class
-    for path, _ in rows:
-        picture(root / path)
-    manifest = read_manifest(root, tmp_path / "indexed/labels.csv", golden=tmp_path / "indexed/truth.csv")
-    assert manifest.class_names == ("apple_pie", "ramen")
-    assert manifest.golden_ids.tolist() == [0, -1, -1, 1]
+    # golden rows of which only the right ones are known would be a false sample
+    with pytest.raises(InputError, match=r"ramen/3.jpg is \?"):
+        read_manifest(root, tmp_path / "indexed/labels.csv", golden=tmp_path / "indexed/truth.csv")
+
+
+def test_known_truth_serves_as_golden_labels(run: Run, clothing1m: Path):
+    index(run, "clothing1m", clothing1m)
+    indexed = clothing1m.parent / "indexed"
+    manifest = read_manifest(clothing1m, indexed / "labels.csv", golden=indexed / "truth.csv")
+    names = [manifest.class_names[label] if label >= 0 else None for label in manifest.golden_ids]
+    assert names == [None, "T-Shirt", "Down Coat"]
 
 
 def test_tiny_imagenet_has_true_labels(run: Run, tmp_path: Path):
@@ -176,8 +182,8 @@ def cifar(tmp_path: Path) -> Path:
 
 
 def pack(file: Path, content: dict[bytes, object]) -> None:
-    """As the originals: written by Python 2, with byte strings as keys."""
-    file.write_bytes(pickle.dumps(content, protocol=2))
+    """As the originals: in the second protocol, with byte strings as keys and the names of an old numpy."""
+    file.write_bytes(pickle.dumps(content, protocol=2).replace(b"numpy._core", b"numpy.core"))
 
 
 def test_cifar_becomes_pictures_and_an_index(run: Run, cifar: Path):
@@ -246,19 +252,46 @@ def test_a_file_that_is_not_there_is_named(
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "by"),
+    ("name", "spoilt", "by", "cause"),
     [
-        ("noisy_label_kv.txt", "images/0/0/0.jpg zero"),
-        ("noisy_train_key_list.txt", "images/9/9/unheard-of.jpg"),
-        ("category_names_eng.txt", "T-Shirt"),
+        ("clothing1m", "noisy_label_kv.txt", "images/0/0/0.jpg zero", "noisy_label_kv.txt"),
+        ("clothing1m", "noisy_train_key_list.txt", "images/9/9/unheard-of.jpg", "unheard-of.jpg"),
+        ("clothing1m", "category_names_eng.txt", "T-Shirt", "number 1, but there are 1 class names"),
+        ("clothing1m", "noisy_train_key_list.txt", "", "no rows"),
+        ("webvision", "info/train_filelist_flickr.txt", "flickr/q1/c.jpg 3", "number 3, but there are 3"),
+        ("cifar", "cifar-10-batches-py/data_batch_2", "<html>", "data_batch_2"),
+        ("cifar", "cifar-10-batches-py/batches.meta", "<html>", "batches.meta"),
     ],
 )
-def test_a_file_that_is_not_as_published_is_named(run: Run, clothing1m: Path, tmp_path: Path, spoilt: str, by: str):
-    put(clothing1m / spoilt, by)
-    code, _, errors = run("index", "clothing1m", clothing1m, "--out", tmp_path / "out")
+def test_a_file_that_is_not_as_published_is_named(
+    run: Run, request: pytest.FixtureRequest, tmp_path: Path, name: str, spoilt: str, by: str, cause: str
+):
+    root: Path = request.getfixturevalue(name)
+    put(root / spoilt, by)
+    code, _, errors = run("index", "cifar10" if name == "cifar" else name, root, "--out", tmp_path / "out")
     assert code == 1
-    assert "error:" in errors
-    assert "hint:" in errors
+    assert cause in " ".join(errors.split())
+
+
+def test_damaged_human_labels_are_named(run: Run, cifar: Path, tmp_path: Path):
+    words = ("index", "cifar10", cifar, "--labels", "worse", "--out", tmp_path / "out")
+    for content, cause in ((b"<html>", "not a file of tensors"), (None, "no worse_label")):
+        if content is None:
+            torch.save([1, 2], cifar / "CIFAR-10_human.pt")
+        else:
+            (cifar / "CIFAR-10_human.pt").write_bytes(content)
+        code, _, errors = run(*words)
+        assert code == 1
+        assert cause in " ".join(errors.split())
+
+
+def test_lists_from_other_systems(run: Run, clothing1m: Path):
+    """A byte order mark, carriage returns, and blanks that are part of a path."""
+    (clothing1m / "category_names_eng.txt").write_bytes(b"\xef\xbb\xbfT-Shirt\r\nDown Coat\r\n")
+    odd = "images/a\u2028b.jpg"
+    put(clothing1m / "noisy_train_key_list.txt", odd)
+    put(clothing1m / "noisy_label_kv.txt", f"{odd} 0")
+    assert index(run, "clothing1m", clothing1m)[0] == [(odd, "T-Shirt")]
 
 
 @pytest.mark.parametrize(

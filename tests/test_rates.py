@@ -79,7 +79,7 @@ def test_few_golden_rows_count_as_what_they_are():
 def test_golden_rows_without_chances_count_as_a_random_choice():
     is_wrong = np.arange(400) < 30
     estimate = found(counted([np.full(400, 0.9)], golden=range(100), is_wrong=is_wrong).share(everyone(400)))
-    reach = 1.96 * np.sqrt(np.var(is_wrong[:100], ddof=1) / 100)
+    reach = 1.96 * np.sqrt(np.var(is_wrong[:100], ddof=1) / 100 * (1 - 100 / 400))
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.3, 0.3 - reach, 0.3 + reach), rel=1e-3)
 
 
@@ -94,9 +94,36 @@ def logit_shift(p: FloatArray, shift: float) -> FloatArray:
     return np.asarray(1 / (1 + np.exp(-(np.log(p / (1 - p)) + shift))))
 
 
+@pytest.mark.parametrize("kept", [0.5, 1.0])
+def test_golden_files_that_are_filled_in_partly_are_no_less_true(kept: float):
+    errors = []
+    for seed in range(60):
+        p_right, is_wrong, rng = planted(seed)
+        chances = inclusion_chances(uncertainty(p_right), 400)
+        rows = draw_systematically(chances, rng)
+        rows = rows[rng.random(len(rows)) < kept]
+        wrong = counted([0.5 + p_right / 2], golden=rows, is_wrong=is_wrong, chances=chances)
+        errors.append(found(wrong.share(everyone(NUM_ROWS))).value - is_wrong.mean())
+    assert np.mean(errors) == pytest.approx(0, abs=0.01)
+
+
+def test_what_all_rows_tell_is_certain():
+    is_wrong = np.arange(200) < 40
+    estimate = found(counted([np.full(200, 0.9)], golden=range(200), is_wrong=is_wrong).share(everyone(200)))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.2, 0.2, 0.2))
+
+
+def test_a_judge_that_was_never_surprised_is_not_infallible():
+    is_wrong = np.ones(600, dtype=bool)
+    estimate = found(counted([np.full(600, 0.02)], golden=range(60), is_wrong=is_wrong).share(everyone(600)))
+    assert estimate.value == pytest.approx(1)
+    assert estimate.low < 0.975
+
+
 def test_without_golden_rows_the_intervals_hold_the_truth():
     """Each way errs in its own direction, by as much as the ways differ among themselves."""
     held: dict[str, list[bool]] = {"all": [], "class": [], "precision": [], "recall": []}
+    widths = dict[str, list[float]]((name, []) for name in held)
     for seed in range(300):
         p_right, is_wrong, rng = planted(seed)
         ways = [logit_shift(np.clip(p_right, 1e-4, 1 - 1e-4), rng.normal(0, 0.25)) for _ in range(3)]
@@ -108,6 +135,8 @@ def test_without_golden_rows_the_intervals_hold_the_truth():
             ("recall", wrong.capture(rejected), is_wrong[rejected].sum() / is_wrong.sum()),
         ):
             held[name].append(found(estimate).low <= truth <= found(estimate).high)
+            widths[name].append(found(estimate).high - found(estimate).low)
+    assert {name for name, values in widths.items() if np.mean(values) > 0.42} == set()
     assert {name: bool(np.mean(values) >= 0.92) for name, values in held.items()} == dict.fromkeys(held, True)
 
 

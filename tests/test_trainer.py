@@ -139,6 +139,13 @@ def test_labels_held_out_are_taught_to_nobody(spec: BackboneSpec, judge: str):
     assert not learner_of(spec, "crossfit").scan(advance=ignore)[0].taught.any()
 
 
+def test_nothing_to_teach_is_an_error_with_a_remedy(spec: BackboneSpec):
+    learner = learner_of(spec, "self")
+    learner.networks[0].teaches[:] = False
+    with pytest.raises(ConfigError, match="none is left to teach"):
+        learner.train([first_lesson(LABELS, num_classes=3)], advance=ignore)
+
+
 @pytest.mark.parametrize(("judge", "num_networks", "num_scans"), [("self", 1, 1), ("peer", 2, 2), ("crossfit", 2, 1)])
 def test_every_way_of_judging_trains_and_scans(spec: BackboneSpec, judge: str, num_networks: int, num_scans: int):
     learner = learner_of(spec, judge)
@@ -269,10 +276,12 @@ def test_schedule_is_planned_by_rows_and_start():
 
 
 def test_one_network_judges_where_many_rows_start_at_random():
-    def chosen(num_rows: int, *, pretrained: bool, judge: Judge = "auto") -> str:
-        return choose_judge(FitConfig(judge=judge), num_rows=num_rows, pretrained=pretrained)
+    def chosen(num_rows: int, *, pretrained: bool, judge: Judge = "auto", num_golden: int = 0) -> str:
+        config = FitConfig(judge=judge)
+        return choose_judge(config, num_rows=num_rows, num_golden=num_golden, pretrained=pretrained)
 
-    assert chosen(2000, pretrained=False) == "self"
+    assert chosen(2000, pretrained=False) == chosen(2000, pretrained=False, num_golden=200) == "self"
+    assert chosen(2000, pretrained=False, num_golden=201) == "crossfit"
     assert chosen(1999, pretrained=False) == chosen(2000, pretrained=True) == "crossfit"
     assert chosen(10, pretrained=True, judge="peer") == "peer"
 

@@ -150,8 +150,13 @@ def _golden_file(file: Path, paths: pa.ChunkedArray) -> tuple[pa.ChunkedArray, F
     by_path: dict[str, str] = {}
     chance_of: dict[str, float] = {}
     for path, label, chance in zip(trusted.to_pylist(), labels.to_pylist(), _chances(table, source), strict=True):
-        if path is None or label in (None, NO_CLASS):
+        if path is None or label is None:
             continue
+        if label == NO_CLASS:
+            raise InputError(
+                f"{source}: {path} is {NO_CLASS}, which says that its label is wrong, but not what is right",
+                hint="Give the true labels, or none of these rows; `evaluate` takes them as they are.",
+            )
         if path not in known:
             raise InputError(
                 f"{source}: {path} is not in the index", hint="Name golden rows by the same paths as in the index."

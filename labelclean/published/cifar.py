@@ -34,19 +34,19 @@ def read_cifar10(root: Path, split: Split, labels: str | None) -> Listing:
     """CIFAR-10 (Krizhevsky, 2009), and the labels of CIFAR-10N (Wei et al., ICLR 2022) from CIFAR-10_human.pt."""
     folder = _folder(root, "cifar-10-batches-py", "batches.meta")
     files = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
-    parts = [_unpickle(folder / file) for file in files]
-    names = _unpickle(folder / "batches.meta")[b"label_names"]
+    pixels, true = zip(*(_unpickle(folder / file, "data", "labels") for file in files), strict=True)
+    (names,) = _unpickle(folder / "batches.meta", "label_names")
     human = _human_labels(root, "CIFAR-10_human.pt", HUMAN_10, labels, split)
-    return _listing([part[b"data"] for part in parts], [part[b"labels"] for part in parts], names, human)
+    return _listing(list(pixels), list(true), names, human)
 
 
 def read_cifar100(root: Path, split: Split, labels: str | None) -> Listing:
     """CIFAR-100 with its fine classes, and the labels of CIFAR-100N from CIFAR-100_human.pt."""
     folder = _folder(root, "cifar-100-python", "meta")
-    part = _unpickle(folder / ("train" if split == "train" else "test"))
-    names = _unpickle(folder / "meta")[b"fine_label_names"]
+    pixels, true = _unpickle(folder / split, "data", "fine_labels")
+    (names,) = _unpickle(folder / "meta", "fine_label_names")
     human = _human_labels(root, "CIFAR-100_human.pt", HUMAN_100, labels, split)
-    return _listing([part[b"data"]], [part[b"fine_labels"]], names, human)
+    return _listing([pixels], [true], names, human)
 
 
 def _listing(flat: list[ByteArray], true_parts: list[list[int]], names: list[bytes], human: IntArray | None) -> Listing:
@@ -85,10 +85,13 @@ def _human_labels(root: Path, name: str, kinds: dict[str, str], wanted: str | No
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise InputError(f"{places[0]}: no such file", hint=f"Put {name} of CIFAR-N there.")
-    return np.asarray(_load_tensors(file)[kinds[wanted]]).astype(np.int64)
+    content = _load_tensors(file)
+    if not isinstance(content, dict) or kinds[wanted] not in content:
+        raise InputError(f"{file}: there is no {kinds[wanted]} in it", hint="Download the file of CIFAR-N again.")
+    return np.asarray(content[kinds[wanted]]).astype(np.int64)
 
 
-def _load_tensors(file: Path) -> dict[str, Any]:
+def _load_tensors(file: Path) -> Any:
     """What torch.save has written, without running what the file may name."""
     import torch
 
@@ -97,10 +100,9 @@ def _load_tensors(file: Path) -> dict[str, Any]:
     names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     try:
         with torch.serialization.safe_globals([*kinds, *names]):
-            content: dict[str, Any] = torch.load(file, weights_only=True)
+            return torch.load(file, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"{file}: {str(error).splitlines()[0]}", hint="Download the file again.") from error
-    return content
+        raise InputError(f"{file}: not a file of tensors and arrays", hint="Download it again.") from error
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -112,13 +114,12 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _unpickle(file: Path) -> dict[bytes, Any]:
+def _unpickle(file: Path, *names: str) -> list[Any]:
+    """The entries of those names."""
     try:
         content = _ArrayUnpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        return [content[name.encode()] for name in names]
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file", hint=UNPACK) from error
-    except (pickle.UnpicklingError, EOFError, ValueError, ModuleNotFoundError) as error:
+    except (pickle.UnpicklingError, EOFError, ValueError, ModuleNotFoundError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not a CIFAR file: {error}", hint="Unpack the set again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: not a CIFAR file", hint="Unpack the set again.")
-    return content

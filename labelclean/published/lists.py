@@ -12,7 +12,7 @@ import numpy as np
 from labelclean.config import Split
 from labelclean.errors import InputError
 from labelclean.published.listing import WRONG, Listing
-from labelclean.published.text import UNPACK, folder_with, lines_of, numbered_paths, positions, rows_below_header
+from labelclean.published.text import UNPACK, fields_of, folder_with, lines_of, numbered_paths, positions
 from labelclean.records import UNKNOWN
 
 
@@ -31,7 +31,8 @@ def read_clothing1m(root: Path, split: Split) -> Listing:
         raise InputError(f"{folder}: {unlabelled} is listed, but has no label", hint="Unpack the lists again.")
     given = np.array([labels_of[path] for path in paths], dtype=np.int64)
     names = folder / "category_names_eng.txt"
-    class_names = lines_of(names) if names.is_file() else [str(number) for number in range(given.max() + 1)]
+    highest = max([*labels_of.values(), *checked.values()], default=-1)
+    class_names = lines_of(names) if names.is_file() else [str(number) for number in range(highest + 1)]
     true = np.array([checked.get(path, UNKNOWN) for path in paths], dtype=np.int64)
     return Listing(images=root, paths=paths, given=given, true=true, class_names=tuple(class_names))
 
@@ -42,7 +43,7 @@ def read_webvision(root: Path, split: Split) -> Listing:
     The training part takes the lists that are there: train_filelist_google.txt, train_filelist_flickr.txt, or both.
     """
     info = folder_with(root, "synsets.txt", below=("info", ""))
-    class_names = tuple(readable(*line.split(" ", 1)) for line in lines_of(info / "synsets.txt"))
+    class_names = tuple(readable(line) for line in lines_of(info / "synsets.txt"))
     if split == "train":
         lists = [info / f"train_filelist_{engine}.txt" for engine in ("google", "flickr")]
         rows = [row for file in lists if file.is_file() for row in numbered_paths(file)]
@@ -62,11 +63,11 @@ def read_food101n(root: Path, split: Split) -> Listing:
     """Food-101N (Lee et al., CVPR 2018): search results; of some rows it is known whether the label is right."""
     meta = folder_with(root, "imagelist.tsv", below=("meta", ""))
     class_names = tuple(name for name in lines_of(meta / "classes.txt") if name != "class_name")
-    keys = [key for key, *_ in rows_below_header(meta / "imagelist.tsv")]
+    keys = [key for (key,) in fields_of(meta / "imagelist.tsv", 1, header=True)]
     checked: dict[str, bool] = {}
     for file in (meta / "verified_train.tsv", meta / "verified_val.tsv"):
         if file.is_file():
-            checked |= {key: is_right == "1" for key, is_right in rows_below_header(file)}
+            checked |= {key: is_right == "1" for key, is_right in fields_of(file, 2, header=True)}
     given = positions([key.split("/")[0] for key in keys], class_names, meta / "classes.txt")
     known = np.array([key in checked for key in keys])
     is_right = np.array([checked.get(key, False) for key in keys])
@@ -83,16 +84,15 @@ def read_tiny_imagenet(root: Path, split: Split) -> Listing:
         files = [file for wnid in wnids for file in sorted((folder / "train" / wnid / "images").glob("*.JPEG"))]
         rows = [(file.relative_to(folder).as_posix(), file.parts[-3]) for file in files]
     else:
-        lines = [line.split("\t") for line in lines_of(folder / "val" / "val_annotations.txt")]
-        rows = [(f"val/images/{name}", wnid) for name, wnid, *_ in lines]
+        rows = [(f"val/images/{name}", wnid) for name, wnid in fields_of(folder / "val" / "val_annotations.txt", 2)]
     if not rows:
         raise InputError(f"{folder / split}: no images", hint=UNPACK)
     given = positions([wnid for _, wnid in rows], wnids, folder / "wnids.txt")
-    words = dict(line.split("\t", 1) for line in lines_of(folder / "words.txt"))
-    class_names = tuple(readable(wnid, words[wnid]) for wnid in wnids)
+    words = dict(fields_of(folder / "words.txt", 2))
+    class_names = tuple(readable(f"{wnid} {words.get(wnid, '')}") for wnid in wnids)
     return Listing(images=folder, paths=[path for path, _ in rows], given=given, true=given, class_names=class_names)
 
 
-def readable(wnid: str, words: str) -> str:
-    """A WordNet id and its first word, as in `n02012849 crane`: words alone are not unique."""
-    return f"{wnid} {words.split(',')[0].strip()}"
+def readable(synset: str) -> str:
+    """A WordNet id and its first name, as in `n02012849 crane`: names alone are not unique."""
+    return synset.split(",")[0].strip()

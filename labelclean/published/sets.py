@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from labelclean.config import PublishedSet, Split
 from labelclean.errors import ConfigError, InputError
 from labelclean.published.cifar import read_cifar10, read_cifar100
@@ -54,14 +56,21 @@ def read_published(
         listing = LISTED[name](root, split)
     else:
         raise ConfigError(f"--labels {labels}: {name} comes with one kind of labels", hint="Leave out --labels.")
-    if not listing.paths:
-        raise InputError(f"{root}: no rows in the part {split}", hint=UNPACK)
-    if max(listing.given.max(), listing.true.max()) >= len(listing.class_names):
-        raise InputError(
-            f"{root}: a label has the number {max(listing.given.max(), listing.true.max())}, "
-            f"but there are {len(listing.class_names)} class names",
-            hint="Unpack the lists of the data set again.",
-        )
+    _check_numbers(listing, root)
     if num_classes is not None:
         listing = first_classes(listing, num_classes)
+    if not listing.paths:
+        raise InputError(f"{root}: no rows in the part {split}", hint=UNPACK)
     return listing
+
+
+def _check_numbers(listing: Listing, root: Path) -> None:
+    """Every label must have a name."""
+    numbers = np.concatenate([listing.given, listing.true[listing.true >= 0]])
+    num_names = len(listing.class_names)
+    strange = numbers[(numbers < 0) | (numbers >= num_names)]
+    if len(strange):
+        raise InputError(
+            f"{root}: a label has the number {strange[0]}, but there are {num_names} class names",
+            hint="Unpack the lists of the data set again.",
+        )

@@ -27,13 +27,14 @@ def folder_with(root: Path, file: str, *, below: Sequence[str]) -> Path:
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines that hold something, without the space around them.
+    """The lines that hold something, without the blanks at their ends.
 
     Raises:
         InputError: there is no such file, or it is not UTF-8.
     """
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+        return [line.rstrip(" \r") for line in lines if line.strip()]
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file", hint=UNPACK) from error
     except UnicodeDecodeError as error:
@@ -55,9 +56,19 @@ def numbered_paths(file: Path) -> list[tuple[str, int]]:
     return rows
 
 
-def rows_below_header(file: Path) -> list[list[str]]:
-    """The tab-separated fields of all lines but the first."""
-    return [line.split("\t") for line in lines_of(file)[1:]]
+def fields_of(file: Path, number: int, *, separator: str = "\t", header: bool = False) -> list[list[str]]:
+    """The first so many fields of each line, none of them empty.
+
+    Raises:
+        InputError: a line has fewer.
+    """
+    rows = []
+    for line in lines_of(file)[int(header) :]:
+        fields = [field.strip() for field in line.split(separator)][:number]
+        if len(fields) < number or not all(fields):
+            raise InputError(f"{file}: {line!r} has not {number} fields", hint="Unpack the file again.")
+        rows.append(fields)
+    return rows
 
 
 def positions(labels: Sequence[str], names: Sequence[str], file: Path) -> IntArray:

@@ -40,7 +40,7 @@ class Evaluation:
         purified_share, purified_purity: the same for purified.
         correction_accuracy: share of the rejected wrong labels whose suggestion is the true label.
         accuracy_before, accuracy_after: share of right labels as given, and with the suggestion on rejected rows,
-            the latter without rows whose true label is `?`.
+            both without rows whose true label is `?`.
         calibration_error: expected calibration error of p_clean, 15 bins of equal width.
         noise_rate_true, noise_rate_estimated: share of wrong labels here, and as the run estimated it.
     """
@@ -60,7 +60,7 @@ class Evaluation:
     purified_share: float
     purified_purity: float | None
     correction_accuracy: float | None
-    accuracy_before: float
+    accuracy_before: float | None
     accuracy_after: float | None
     calibration_error: float
     noise_rate_true: float
@@ -140,7 +140,7 @@ def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray, is_name
         "purified_share": float(purified.mean()),
         "purified_purity": _mean(is_right[purified]),
         "correction_accuracy": _mean(is_corrected[rejected & ~is_right & is_named]),
-        "accuracy_before": float(is_right.mean()),
+        "accuracy_before": _mean(is_right[is_named]),
         "accuracy_after": _mean(np.where(rejected, is_corrected, is_right)[is_named]),
         "noise_rate_true": float((~is_right).mean()),
     }

@@ -40,6 +40,7 @@ class LoopResult:
         scans: of the last round, one per judge.
         history: a record per round of all stages.
         learner: with the fitted networks or heads.
+        judge: who judged the rows; heads are always cross-fitted.
         forward_passes, backward_passes: images that went through a backbone, each way.
     """
 
@@ -47,6 +48,7 @@ class LoopResult:
     scans: list[Scan] = field(default_factory=list)
     history: list[RoundRecord] = field(default_factory=list)
     learner: Learner | None = None
+    judge: str = "crossfit"
     forward_passes: int = 0
     backward_passes: int = 0
 
@@ -81,6 +83,7 @@ class RoundLoop:
         if config.finetune:
             anchor = result.scans[0] if frozen else None
             tuned = self._tuned_learner(frozen)
+            result.judge = tuned.judge
             first_round = self._start_tuning(tuned, anchor)
             self._run_rounds("finetune", tuned, first_round, len(tuned.schedule.steps))
         return result
@@ -121,7 +124,10 @@ class RoundLoop:
     def _tuned_learner(self, frozen: FrozenLearner | None) -> TunedLearner:
         """Networks at their start: pre-trained bodies with fitted heads, or all at random."""
         config, labels, num_rows = self.config, self.labels, len(self.labels.given)
-        judge = choose_judge(config, num_rows=num_rows, pretrained=self.spec.pretrained)
+        is_golden = labels.golden != UNKNOWN
+        judge = choose_judge(
+            config, num_rows=num_rows, num_golden=int(is_golden.sum()), pretrained=self.spec.pretrained
+        )
         num_networks = 1 if judge == "self" else 2
         schedule = plan_schedule(config, num_rows=num_rows, num_networks=num_networks, pretrained=self.spec.pretrained)
         rng = np.random.default_rng((config.seed, 1))
@@ -135,7 +141,7 @@ class RoundLoop:
             schedule,
             judge=judge,
             half=half,
-            held_out=(held_out == 0) | (labels.golden != UNKNOWN),
+            held_out=(held_out == 0) | is_golden,
             num_neighbors=config.num_neighbors,
             bf16=config.precision == "bf16",
             seed=config.seed,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelclean.config import FitConfig
+from labelclean.config import FitConfig, Judge
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +41,11 @@ ENOUGH_FOR_ONE = 2000
 """Rows from which on one network judges from a random start: with fewer it goes through them so often that it learns
 wrong labels by heart."""
 
-MIN_HELD_OUT, MAX_HELD_OUT_FROM = 250, 10
-"""Labels held out at least, and one in how many at most: to see what teaching does, and yet to teach."""
+WANTED_HELD_OUT, SMALLEST_HOLD_OUT = 250, 10
+"""Labels that show what teaching does; and where there are many, one in so many is held out all the same."""
+
+LARGEST_HOLD_OUT = 10
+"""Golden labels, which one network is not taught, may be one in so many."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,16 +85,17 @@ def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
     return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 160)), 32, 128)), num_rows)
 
 
-def choose_judge(config: FitConfig, *, num_rows: int, pretrained: bool) -> str:
-    """Who judges a row, where the settings leave it open."""
+def choose_judge(config: FitConfig, *, num_rows: int, num_golden: int, pretrained: bool) -> Judge:
+    """Who judges a row, where the settings leave it open: one network only if it has enough labels to learn from."""
     if config.judge != "auto":
         return config.judge
-    return "crossfit" if pretrained or num_rows < ENOUGH_FOR_ONE else "self"
+    is_large = num_rows >= ENOUGH_FOR_ONE and num_golden <= num_rows / LARGEST_HOLD_OUT
+    return "self" if is_large and not pretrained else "crossfit"
 
 
 def hold_out_one_in(num_rows: int) -> int:
-    """One in how many labels is held out where one network, or two, are taught all others."""
-    return max(2, min(MAX_HELD_OUT_FROM, num_rows // MIN_HELD_OUT))
+    """One in how many labels is held out where the others are taught to all networks: a half to a tenth of them."""
+    return max(2, min(SMALLEST_HOLD_OUT, num_rows // WANTED_HELD_OUT))
 
 
 def count_rounds(config: FitConfig, *, pretrained: bool) -> int:

@@ -134,7 +134,7 @@ class TunedLearner:
         """Mean loss per row over the round.
 
         Raises:
-            ConfigError: the loss is no longer a number.
+            ConfigError: there is nothing to teach, or the loss is no longer a number.
         """
         device = self.images.device
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -143,6 +143,11 @@ class TunedLearner:
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
         weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
         useful = np.flatnonzero(weights > EPSILON)
+        if not len(useful):
+            raise ConfigError(
+                f"judge {self.judge}: all labels are golden or held out, none is left to teach",
+                hint="Choose --judge crossfit.",
+            )
         prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
         total = 0.0
         network.model.train()

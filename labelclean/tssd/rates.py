@@ -8,7 +8,7 @@ differ. With enough of them, what they showed beyond the expected corrects the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +17,10 @@ from scipy.stats import norm, t
 from labelclean.records import BoolArray, Estimate, FloatArray
 
 MIN_GOLDEN = 50
-"""Golden rows on each side of a question from which on they correct its answer."""
+"""Golden rows among those in question from which on they correct a share; for the capture, inside and outside."""
 
 UPPER = 0.975
 """Quantile that bounds a 95 % interval."""
-
-Statistic = Callable[[FloatArray, BoolArray], tuple[float, FloatArray]]
-"""From the expected number of wrong labels in each row and the rows in question: a value, and its derivatives, (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,65 +45,73 @@ class WrongLabels:
         """Share of wrong labels among the rows of a mask, (N,); None where it is empty."""
         if not rows.any():
             return None
-        return self._estimate(_share, rows, num_golden=int((self.known & rows).sum()))
+        if (self.known & rows).sum() >= MIN_GOLDEN:
+            value, variance = self._corrected(rows)
+            return interval(value, norm.ppf(UPPER) * np.sqrt(variance))
+        wrong = [self._expected(p)[rows] for p in self.ways]
+        draws = float((wrong[-1] * (1 - wrong[-1])).sum()) / len(wrong[-1]) ** 2
+        return pooled([float(w.mean()) for w in wrong], within=draws)
 
     def capture(self, rows: BoolArray) -> Estimate | None:
         """Share of all wrong labels that lies in the rows of a mask, (N,); None where no label can be wrong."""
-        if not (1 - self._settled(self.ways[-1])).any():
+        counts = [(float(w[rows].sum()), float(w[~rows].sum())) for w in map(self._expected, self.ways)]
+        if min(inside + outside for inside, outside in counts) <= 0:
             return None
-        num_golden = min(int((self.known & part).sum()) for part in (rows, ~rows))
-        return self._estimate(_capture, rows, num_golden=num_golden)
+        if min((self.known & part).sum() for part in (rows, ~rows)) >= MIN_GOLDEN:
+            (inside, its_variance), (outside, other_variance) = (
+                (part.sum() * value, part.sum() ** 2 * variance)
+                for part in (rows, ~rows)
+                for value, variance in (self._corrected(part),)
+            )
+            if inside + outside <= 0:
+                return None
+            variance = (outside**2 * its_variance + inside**2 * other_variance) / (inside + outside) ** 4
+            return interval(inside / (inside + outside), norm.ppf(UPPER) * np.sqrt(variance))
+        inside, outside = counts[-1]
+        best = self._expected(self.ways[-1])
+        its_variance, other_variance = (float((best * (1 - best))[part].sum()) for part in (rows, ~rows))
+        draws = (outside**2 * its_variance + inside**2 * other_variance) / (inside + outside) ** 4
+        return pooled([inside / (inside + outside) for inside, outside in counts], within=draws)
 
-    def _estimate(self, statistic: Statistic, rows: BoolArray, *, num_golden: int) -> Estimate:
-        if num_golden >= MIN_GOLDEN:
-            return self._by_golden(statistic, rows)
-        values = [statistic(1 - self._settled(p), rows)[0] for p in self.ways]
-        best = self._settled(self.ways[-1])
-        _, weights = statistic(1 - best, rows)
-        return pooled(values, within=float(np.square(weights) @ (best * (1 - best))))
+    def _expected(self, p: FloatArray) -> FloatArray:
+        """Expected number of wrong labels in each row, 0 or 1 in golden ones, (N,)."""
+        return np.where(self.known, self.is_wrong, 1 - p)
 
-    def _settled(self, p: FloatArray) -> FloatArray:
-        """Probabilities that know the golden rows, (N,)."""
-        return np.where(self.known, ~self.is_wrong, p)
+    def _corrected(self, rows: BoolArray) -> tuple[float, float]:
+        """Share of wrong labels among the rows of a mask, and its variance.
 
-    def _by_golden(self, statistic: Statistic, rows: BoolArray) -> Estimate:
-        """The blind judge's answer, corrected by what the golden rows have more of wrong labels than it expected.
+        What the blind judge expects, and on top the mean surprise of the golden rows among them, each of which stands
+        for 1 / chance rows. Right whatever the judge is worth, as long as the chances are proportional to the true
+        ones; the better it is, the smaller the variance, but never smaller than what it expects itself: a judge that
+        was not surprised yet is not infallible.
 
-        Unbiased whatever the judge is worth, as long as the chances are true; the better it is, the narrower the
-        interval. Source: the difference estimator (Cassel, Särndal and Wretman 1976), its variance by Hansen and
-        Hurwitz (1943), the capture's by linearisation.
+        Source: the difference estimator (Cassel, Särndal and Wretman 1976) with Hájek's mean (1971).
         """
-        chances = np.where(np.isnan(self.chances), self.known.mean(), self.chances)
-        expected = 1 - self.blind
-        surprise = np.where(self.known, self.is_wrong - expected, 0.0) / chances
-        value, weights = statistic(expected + surprise, rows)
-        parts = (weights * surprise)[self.known]
-        return interval(value, float(norm.ppf(UPPER) * np.sqrt(len(parts) * parts.var(ddof=1))))
-
-
-def _share(wrong: FloatArray, rows: BoolArray) -> tuple[float, FloatArray]:
-    weights = rows / rows.sum()
-    return float(weights @ wrong), weights
-
-
-def _capture(wrong: FloatArray, rows: BoolArray) -> tuple[float, FloatArray]:
-    inside, outside = float(wrong[rows].sum()), float(wrong[~rows].sum())
-    total = inside + outside
-    return inside / total, np.where(rows, outside, -inside) / total**2
+        golden = self.known & rows
+        chances = np.where(np.isnan(self.chances), self.known.mean(), self.chances)[golden]
+        surprises = self.is_wrong[golden] - (1 - self.blind[golden])
+        weights = 1 / chances / (1 / chances).sum()
+        mean = float(weights @ surprises)
+        number = len(surprises)
+        spread = np.square(surprises - mean) * number / (number - 1)
+        # of rows that were sure to be chosen nothing is left to chance
+        scale = np.square(weights) * (1 - chances)
+        variance = max(float(scale @ spread), float(scale @ (self.blind * (1 - self.blind))[golden]))
+        return float(np.clip(1 - self.blind[rows].mean() + mean, 0, 1)), variance
 
 
 def pooled(values: Sequence[float], *, within: float) -> Estimate:
     """The last of R values, with the variance within it and that between them.
 
-    Source: Rubin's rules for multiple imputation (1987), with his degrees of freedom.
+    Source: Rubin's rules for multiple imputation (1987) with his degrees of freedom; unlike there, the value is not the
+    mean but the one that is known to be the best.
     """
     num_ways = len(values)
     between = (1 + 1 / num_ways) * float(np.var(values, ddof=1)) if num_ways > 1 else 0.0
     freedom = (num_ways - 1) * (1 + within / between) ** 2 if between else np.inf
-    return interval(values[-1], float(t.ppf(UPPER, freedom)) * float(np.sqrt(within + between)))
+    return interval(values[-1], t.ppf(UPPER, freedom) * np.sqrt(within + between))
 
 
 def interval(value: float, reach: float) -> Estimate:
     """The value and so far around it, all inside [0, 1]."""
-    value = float(np.clip(value, 0, 1))
-    return Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach))
+    return Estimate(value=value, low=max(0.0, value - float(reach)), high=min(1.0, value + float(reach)))
