@@ -42,6 +42,8 @@ from labelclean.train.loop import RoundLoop
 
 KEY = ["data", "noise", "seed", "effort", "variant"]
 BASE = VARIANTS[0]
+COMPARED = ("average_precision", "f1", "calibration_error")
+"""Figures that are told against those of the method as it is."""
 
 
 def main() -> None:
@@ -67,7 +69,7 @@ def main() -> None:
                               flush=True)  # fmt: skip
                         rows.append({**where, "variant": variant, **found})
                         pd.DataFrame(rows).to_parquet(args.out)
-    text = ablation_as_markdown(pd.DataFrame(rows), base=BASE.name)
+    text = ablation_as_markdown(pd.DataFrame(rows))
     print(text)
     if args.markdown:
         args.markdown.write_text(text, encoding="utf-8")
@@ -108,37 +110,51 @@ class Workbench:
         size, reporter = self.spec.image_size, SilentReporter()
         self.inputs = read_inputs(self.manifest, cell.data.images, run, config, size=size, reporter=reporter)
         self.images = ImageStore(self.inputs.decoded.pixels, self.inputs.rows, choose_device(config.device))
-        self.p_clean: FloatArray | None = None
+        if len(self.inputs.rows) < len(cell.true):
+            raise ValueError(f"{cell.data.name}: some images cannot be read; the ablation needs all of them")
+        self.base: Findings | None = None
 
     def measure(self, variant: Variant) -> dict[str, Any]:
-        """Judge the cell by a variant; its cost leaves out what all variants share."""
-        golden, chances = self._golden(variant)
-        started = time.perf_counter()
-        findings = self._judge(variant, golden, chances)
-        seconds = time.perf_counter() - started
-        manifest = dataclasses.replace(self.manifest, golden_ids=golden, golden_chances=chances)
-        verdicts = verdict_table(manifest, findings, self.inputs.faults, metadata={})
-        blind = np.flatnonzero(golden == UNKNOWN)
-        cell = dataclasses.replace(self.cell, given=self.cell.given[blind], true=self.cell.true[blind],
-                                   paths=tuple(self.cell.paths[row] for row in blind))  # fmt: skip
-        return {**figures(verdicts.take(pa.array(blind)), cell), "seconds": seconds}
+        """Judge the cell by a variant. Its figures, and those of the method as it is on the same rows as `base_...`.
 
-    def _golden(self, variant: Variant) -> tuple[IntArray, FloatArray]:
+        The seconds leave out what all variants share.
+        """
+        base = self._base()
+        golden, chances = self._golden(variant, base.p_clean)
+        started = time.perf_counter()
+        findings = base if variant is BASE else self._judge(variant, golden, chances)
+        seconds = time.perf_counter() - started if variant is not BASE else self.base_seconds
+        found = self._figures(findings, golden)
+        of_base = self._figures(base, golden)
+        return {**found, **{f"base_{name}": of_base[name] for name in COMPARED}, "seconds": seconds}
+
+    def _base(self) -> Findings:
+        """The method as it is, without golden rows."""
+        if self.base is None:
+            started = time.perf_counter()
+            nobody = np.full(len(self.cell.true), UNKNOWN)
+            self.base = self._judge(BASE, nobody, np.full(len(nobody), np.nan))
+            self.base_seconds = time.perf_counter() - started
+        return self.base
+
+    def _golden(self, variant: Variant, p_clean: FloatArray) -> tuple[IntArray, FloatArray]:
         """True labels of the golden rows, UNKNOWN elsewhere, and the chances with which they were chosen, (N,) both."""
         golden, chances = np.full(len(self.cell.true), UNKNOWN), np.full(len(self.cell.true), np.nan)
-        count = variant.num_golden
-        if count:
-            even = np.full(len(golden), 1 / len(golden))
-            sizes = uncertainty(self._p_clean_without_golden()) if variant.chosen else even
-            drawn_with = inclusion_chances(sizes, count)
+        if variant.num_golden:
+            sizes = uncertainty(p_clean) if variant.chosen else np.full(len(golden), 1 / len(golden))
+            drawn_with = inclusion_chances(sizes, variant.num_golden)
             rows = draw_systematically(drawn_with, np.random.default_rng((self.config.seed, 7)))
             golden[rows], chances[rows] = self.cell.true[rows], drawn_with[rows]
         return golden, chances
 
-    def _p_clean_without_golden(self) -> FloatArray:
-        if self.p_clean is None:
-            self.p_clean = self._judge(BASE, *self._golden(BASE)).p_clean
-        return self.p_clean
+    def _figures(self, findings: Findings, golden: IntArray) -> dict[str, Any]:
+        """About the rows without a golden label; but the noise rate is that of all."""
+        blind = np.flatnonzero(golden == UNKNOWN)
+        verdicts = verdict_table(self.manifest, findings, self.inputs.faults, metadata={}).take(pa.array(blind))
+        whole = self.cell
+        paths = tuple(whole.paths[row] for row in blind)
+        cell = dataclasses.replace(whole, given=whole.given[blind], true=whole.true[blind], paths=paths)
+        return {**figures(verdicts, cell), "noise_rate_true": float((whole.given != whole.true).mean())}
 
     def _judge(self, variant: Variant, golden: IntArray, chances: FloatArray) -> Findings:
         checkpoint = Checkpoint(self.folder / "run" / "checkpoint")

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from sklearn.mixture import GaussianMixture
 
 from labelclean.records import BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.tssd.channel import fit_channel
 from labelclean.tssd.division import divide
-from labelclean.tssd.mixture import MixtureFit, clean_posterior
+from labelclean.tssd.mixture import MixtureFit
 from labelclean.tssd.purification import Evidence, Pair, gather_evidence, training_pairs
 from labelclean.tssd.shrinkage import FREE
 from labelclean.tssd.streams import Consensus, feature_scores, loss_scores
@@ -57,7 +58,9 @@ def one_stream(scores: Scores, kept: slice) -> dict[str, Any]:
     def evidence(views: Sequence[View], consensus: Consensus, hits: FloatArray) -> Evidence:
         whole = gather_evidence(views, consensus, hits)
         tables = [table for place, table in enumerate(whole.tables) if place % 3 in range(3)[kept]]
-        return replace(whole, tables=tuple(tables))
+        certainty = whole.certainty[:, 1::2] if scores is feature_scores else whole.certainty[:, ::2]
+        hits = np.zeros_like(hits) if scores is feature_scores else hits
+        return replace(whole, tables=tuple(tables), certainty=certainty, hits=hits)
 
     absent = "loss_scores" if scores is feature_scores else "feature_scores"
     return {
@@ -106,8 +109,10 @@ def divide_unguarded(
 
 
 def split_always(scores: FloatArray, labels: IntArray, agreement: BoolArray, *, rng: np.random.Generator) -> MixtureFit:
-    """A mixture of all rows, with no class too small for it."""
-    return clean_posterior(scores, np.zeros_like(labels), agreement, rng=rng)
+    """Two Gaussians for all rows together, whether there are two groups or one."""
+    column = scores[:, None]
+    found = GaussianMixture(2, reg_covar=5e-4, random_state=int(rng.integers(2**31))).fit(column)
+    return MixtureFit(posterior=found.predict_proba(column)[:, int(found.means_.argmax())], guards=())
 
 
 VARIANTS = (
@@ -119,7 +124,6 @@ VARIANTS = (
         name="streams by mixture, guards off",
         settings={"streams": "mixture"},
         stand_ins={
-            "labelclean.tssd.mixture.MIN_GAP": -np.inf,
             "labelclean.tssd.streams.clean_posterior": split_always,
             "labelclean.train.judge.divide": divide_unguarded,
             "labelclean.train.findings.divide": divide_unguarded,
@@ -152,6 +156,7 @@ VARIANTS = (
     Variant(name="one round", settings={"rounds": 1}),
     Variant(name="three rounds", settings={"rounds": 3}),
     Variant(name="no warm start", efforts=TUNED, settings={"warm_rounds": 0}),
+    Variant(name="judge: two, cross-fitted", efforts=TUNED, settings={"judge": "crossfit"}),
     Variant(name="judge: one network", efforts=TUNED, settings={"judge": "self"}),
     Variant(name="judge: two that divide for each other", efforts=TUNED, settings={"judge": "peer"}),
     Variant(name="50 golden rows, random", num_golden=50),

@@ -147,6 +147,8 @@ def test_ablation_changes_one_part_at_a_time(
     assert len(pd.read_parquet("found.parquet")) == 2 * len(names)
     assert "| as it is | " in table
     assert "+0.000 (+0.000, +0.000)" in table
+    np.testing.assert_array_equal(noisy["base_f1"].drop(golden), noisy.at["as it is", "f1"])
+    assert noisy["noise_rate_true"].nunique() == 1
 
 
 def test_stand_ins_do_what_their_names_say():
