@@ -68,9 +68,10 @@ class FitConfig:
     a random start."""
     judge: Judge = "auto"
     """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
-    two networks that divide the data for each other; self: one network and its moving average. Of the last two some
-    labels are held out, and what teaching does to the others is taken off. auto: self from a random start with 2,000
-    rows or more, crossfit otherwise."""
+    two networks that divide the data for each other; self: one network and its moving average. Of the last two a tenth
+    of the labels, of few rows up to a half, and all golden ones are held out; what teaching does to the others is taken
+    off. auto: self from a random start with 2,000 rows or more of which at most a tenth is golden, crossfit
+    otherwise."""
     streams: StreamKind = "channel"
     """How a stream's scores become a posterior: the noise channel, or a two-component Gaussian mixture."""
     trust: float = 0.7

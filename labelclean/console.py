@@ -185,13 +185,13 @@ def render_corrupted(corrupted: Corrupted) -> None:
 
 def render_indexed(indexed: Indexed) -> None:
     """Show what was written, and the command that comes next."""
-    show_line(f"{indexed.num_rows:,} rows of {indexed.num_classes:,} classes")
+    from labelclean.rendering import number
+
+    show_line(f"{number(indexed.num_rows, 'row')} of {number(indexed.num_classes, 'class', 'classes')}")
     show_line(f"  {indexed.labels}")
     if indexed.truth is not None:
-        known = (
-            f"true labels of {indexed.num_known:,} rows are known, {indexed.num_wrong:,} of those are labelled wrong"
-        )
-        show_line(f"  {indexed.truth}: {known}")
+        known = number(indexed.num_known, "row")
+        show_line(f"  {indexed.truth}: true labels of {known} are known, {indexed.num_wrong:,} of them labelled wrong")
     show_line(f"Next: labelclean fit {shlex.quote(str(indexed.images))} {shlex.quote(str(indexed.labels))}")
 
 

@@ -147,7 +147,7 @@ class Division:
         return np.asarray(self.bins == Bin.UNCERTAIN)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A share in [0, 1] with its 95 % interval."""
 
@@ -200,7 +200,8 @@ class Findings:
         noise: estimated share of wrong labels among the judged rows.
         class_noise: the same among the rows of a label, by its class id, for those that have rows.
         precision: estimated share of wrong labels among the rejected rows, None where there are none.
-        recall: estimated share of all wrong labels that are rejected, None where no label can be wrong.
+        recall: estimated share of all wrong labels that are rejected, None where no label can be wrong; for both a row
+            counts as rejected by its scores, not by a golden label.
         history: a record per round, of all stages.
     """
 

@@ -58,7 +58,7 @@ def test_clothing1m_has_shop_labels_and_the_checked_ones_as_truth(run: Run, clot
     rows, truth, shown = index(run, "clothing1m", clothing1m)
     assert [label for _, label in rows] == ["T-Shirt", "Down Coat", "Down Coat"]
     assert truth == {"images/1/0/1.jpg": "T-Shirt", "images/2/0/2.jpg": "Down Coat"}
-    assert "true labels of 2 rows are known, 1 of those are labelled wrong" in shown
+    assert "true labels of 2 rows are known, 1 of them labelled wrong" in shown
     assert f"Next: labelclean fit {clothing1m}" in shown
     assert all((clothing1m / path).is_file() for path, _ in rows)
     rows, truth, _ = index(run, "clothing1m", clothing1m, "--split", "val")
@@ -127,7 +127,7 @@ def test_food101n_knows_which_labels_are_wrong_but_not_what_is_right(run: Run, t
     assert truth == {
         "images/apple_pie/1.jpg": "apple_pie", "images/ramen/3.jpg": "?", "images/ramen/4.jpg": "ramen"
     }  # fmt: skip
-    assert "3 rows are known, 1 of those" in shown
+    assert "3 rows are known, 1 of them" in shown
     # golden rows of which only the right ones are known would be a false sample
     with pytest.raises(InputError, match=r"ramen/3.jpg is \?"):
         read_manifest(root, tmp_path / "indexed/labels.csv", golden=tmp_path / "indexed/truth.csv")
@@ -155,7 +155,7 @@ def test_tiny_imagenet_has_true_labels(run: Run, tmp_path: Path):
         ("train/n1/images/n1_1.JPEG", "n1 cat"),
     ]
     assert truth == dict(rows)
-    assert "3 rows are known, 0 of those" in shown
+    assert "3 rows are known, 0 of them" in shown
     assert f"labelclean fit {root}" in shown
     assert index(run, "tiny-imagenet", root, "--split", "val")[0] == [("val/images/val_0.JPEG", "n1 cat")]
 
@@ -201,7 +201,7 @@ def test_cifar_with_the_labels_that_people_gave(run: Run, cifar: Path):
     assert [label for _, label in rows][:4] == ["cat", "airplane", "cat", "airplane"]
     assert truth is not None
     assert list(truth.values())[::2] == ["bird", "cat", "airplane", "bird", "cat"]
-    assert "10 rows are known, 2 of those are labelled wrong" in shown
+    assert "10 rows are known, 2 of them labelled wrong" in shown
     rows, truth, _ = index(run, "cifar100", cifar, "--labels", "noisy")
     assert [label for _, label in rows] == ["bowl", "bowl"]
     assert truth == {"00000.png": "bowl", "00001.png": "apple"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from labelclean.errors import RunFolderError
 from labelclean.files import write_json
 from labelclean.records import Estimate
+from labelclean.rendering import summary_view
 from labelclean.results.report import ClassLine, Confusion, Doubles, FaultLine, as_json, summarize
 from labelclean.results.run_folder import RunFolder, write_history
 from labelclean.results.verdicts import verdict_table, write_verdicts
@@ -103,6 +106,17 @@ def test_golden_rows_that_nobody_foresaw_are_listed(finished_run: RunFolder):
     assert golden is not None
     assert (golden.num_rows, golden.num_contradicting, golden.num_foreseen) == (4, 3, 2)
     assert [(line.row, line.label, line.golden) for line in golden.surprises] == [(3, "dog", "cat"), (0, "cat", "dog")]
+
+    terminal = Console(width=100, file=io.StringIO(), record=True)
+    terminal.print(summary_view(summarize(finished_run)))
+    shown = terminal.export_text()
+    assert "3 of 4 contradict their label" in shown
+    assert "judged 2 of 4 as they do" in shown
+    listed = shown.split("Contradictions that were not foreseen")[1].split("\n\n")[0].splitlines()
+    assert [line.split() for line in listed[-2:]] == [
+        ["3", "3.png", "dog", "cat", "0.900"],
+        ["0", "0.png", "cat", "dog", "0.600"],
+    ]
 
 
 def test_missing_file_is_named(finished_run: RunFolder):

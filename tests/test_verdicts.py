@@ -111,7 +111,7 @@ def test_metadata_describes_the_run():
     assert json.loads(metadata["class_names"]) == ["b", "ä"]
     assert json.loads(metadata["config"])["seed"] == 7
     assert (metadata["seed"], metadata["fingerprint"], metadata["schema_version"]) == ("7", "f00", "2")
-    assert [float(metadata[name]) for name in ("noise_rate", "noise_low", "noise_high")] == [0.25, 0.2, 0.3]
+    assert json.loads(metadata["noise_rate"]) == [0.25, 0.2, 0.3]
     assert json.loads(metadata["noise_by_class"]) == {"ä": [0.2, 0.1, 0.3]}
     assert json.loads(metadata["expected_precision"]) is None
     assert json.loads(metadata["expected_recall"]) == [0.5, 0.4, 0.6]

@@ -67,7 +67,8 @@ def test_run_folder_holds_what_it_should(small_run: Path):
     metadata = read_metadata(table_of(small_run))
     assert metadata["fingerprint"] == about["fingerprint"]
     assert json.loads(metadata["config"]) == about["config"]
-    assert float(metadata["noise_low"]) <= float(metadata["noise_rate"]) <= float(metadata["noise_high"])
+    rate, low, high = json.loads(metadata["noise_rate"])
+    assert low <= rate <= high
 
 
 def test_model_file_holds_both_networks(small_run: Path):

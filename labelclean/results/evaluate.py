@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,7 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     figures = _figures(frame["verdict"].to_numpy(), is_right, is_corrected, true != NO_CLASS)
     return Evaluation(
         num_without_truth=int((~known).sum()),
-        noise_rate_estimated=float(read_metadata(verdicts)["noise_rate"]),
+        noise_rate_estimated=json.loads(read_metadata(verdicts)["noise_rate"])[0],
         **figures,
         **_ranking(frame["p_clean"].to_numpy(dtype=np.float64), is_right),
     )

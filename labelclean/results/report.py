@@ -26,9 +26,6 @@ from labelclean.results.verdicts import (
 TOP = 10
 """Lines in each of the lists of classes, confusions and rows."""
 
-NOISE_PARTS = {"value": "rate", "low": "low", "high": "high"}
-"""How the parts of the noise rate are called in the metadata."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassLine:
@@ -131,7 +128,8 @@ class Summary:
         verdicts: rows by verdict.
         noise: estimated share of wrong labels.
         precision: expected share of wrong labels among the rejected rows, None where there are none.
-        recall: expected share of all wrong labels that are rejected, None where no label can be wrong.
+        recall: expected share of all wrong labels that are rejected, None where no label can be wrong; both are of
+            what would be rejected without the golden labels.
         classes: those with the highest estimated share of wrong labels, worst first.
         confusions: the most frequent ones, most frequent first.
         worst: judged rows by p_clean, lowest first.
@@ -178,9 +176,9 @@ def summarize(folder: RunFolder) -> Summary:
         folder=str(folder.path),
         num_rows=table.num_rows,
         verdicts={verdict: counts.get(verdict, 0) for verdict in VERDICTS},
-        noise=Estimate(**{part: float(metadata[f"noise_{name}"]) for part, name in NOISE_PARTS.items()}),
-        precision=read_estimate(json.loads(metadata["expected_precision"])),
-        recall=read_estimate(json.loads(metadata["expected_recall"])),
+        noise=Estimate(*json.loads(metadata["noise_rate"])),
+        precision=read_estimate(metadata["expected_precision"]),
+        recall=read_estimate(metadata["expected_recall"]),
         classes=_classes(judged, json.loads(metadata["noise_by_class"])),
         confusions=_confusions(judged),
         worst=_worst(judged),
@@ -212,8 +210,7 @@ def _classes(judged: pa.Table, noise_by_class: dict[str, list[float]]) -> tuple[
     lines = []
     for entry in grouped.to_pylist():
         label, num_rows, num_rejected = entry["label"], entry["rejected_count"], entry["rejected_sum"]
-        noise = read_estimate(noise_by_class[label])
-        assert noise is not None  # it has rows
+        noise = Estimate(*noise_by_class[label])
         lines.append(ClassLine(label=label, num_rows=num_rows, num_rejected=num_rejected, noise=noise))
     return tuple(sorted(lines, key=lambda line: (-line.noise.value, line.label))[:TOP])
 

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -163,28 +164,26 @@ def read_metadata(table: pa.Table) -> dict[str, str]:
 
 
 def _self_description(manifest: Manifest, findings: Findings) -> dict[str, str]:
-    noise = findings.noise
     by_class = {manifest.class_names[label]: _triple(share) for label, share in findings.class_noise.items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "version": labelclean.__version__,
         "class_names": json.dumps(list(manifest.class_names)),
-        "noise_rate": str(noise.value),
-        "noise_low": str(noise.low),
-        "noise_high": str(noise.high),
+        "noise_rate": json.dumps(_triple(findings.noise)),
         "noise_by_class": json.dumps(by_class),
         "expected_precision": json.dumps(_triple(findings.precision)),
         "expected_recall": json.dumps(_triple(findings.recall)),
     }
 
 
-def _triple(estimate: Estimate | None) -> tuple[float, float, float] | None:
-    return None if estimate is None else (estimate.value, estimate.low, estimate.high)
+def _triple(estimate: Estimate | None) -> tuple[float, ...] | None:
+    return None if estimate is None else dataclasses.astuple(estimate)
 
 
-def read_estimate(triple: Sequence[float] | None) -> Estimate | None:
-    """The inverse of what the metadata holds: value, low and high, or null."""
-    return None if triple is None else Estimate(value=triple[0], low=triple[1], high=triple[2])
+def read_estimate(entry: str) -> Estimate | None:
+    """An estimate from its entry in the metadata: value, low and high as JSON, or null."""
+    triple = json.loads(entry)
+    return Estimate(*triple) if triple else None
 
 
 def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fault]) -> dict[str, pa.Array]:

@@ -218,11 +218,13 @@ def calibrate(p_clean: FloatArray, labels: IntArray, golden: IntArray) -> FloatA
 
     Both are drawn to what leaves p_clean as it is, as strongly as SLOPE_SPREAD and SHIFT_SPREAD say, so that a few
     golden rows change little. Isotonic steps want many more rows: with 200 golden rows on real labels from a random
-    start they left an error of .038, the line .031, and no calibration .087.
+    start they left an error of .039, the line .031, and no calibration .087.
 
     Source: Platt (1999), with a normal prior around the identity.
     """
     known = golden != UNKNOWN
+    if not known.any():
+        return p_clean
     odds = log_odds(p_clean, limit=1e-9)
     sign = np.where(golden[known] == labels[known], 1.0, -1.0)
     of_golden = odds[known]

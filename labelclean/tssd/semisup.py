@@ -22,7 +22,7 @@ class Lesson:
 
     Attributes:
         labelled: rows whose label is believed, (N,).
-        targets: for labelled rows their label, refined by the prediction; otherwise the guess, (N, K) float32.
+        targets: the label with the share p_clean, the guess among the other classes with the rest, (N, K) float32.
         guesses: the prediction, blind to the row's own label, sharpened, (N, K) float32.
         weights: how much a row counts, in [0, 1], (N,) float32.
     """
@@ -58,8 +58,9 @@ def make_lesson(
 ) -> Lesson:
     """Targets for the next round.
 
-    A believed label keeps the share p_clean of its target and leaves the rest to the guess among the other classes
-    (co-refinement); a disbelieved row is taught its guess. Golden rows are taught their true label.
+    A label keeps the share p_clean of its row's target and leaves the rest to the guess among the other classes
+    (co-refinement); of a golden row the target is the true label. Believed rows are taught by L_C, the others by L_U; a
+    network that must not see a row's label, golden or not, is taught the guess instead of the target.
 
     Args:
         prior: P(true class | image), blind to the given label, (N, K).
