@@ -117,6 +117,7 @@ def fit(
     streams: options.Streams = None,
     trust: options.Trust = None,
     distrust: options.Distrust = None,
+    certain: options.Certain = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -143,6 +144,7 @@ def fit(
         "streams": streams,
         "trust": trust,
         "distrust": distrust,
+        "certain": certain,
     }
     config = resolve(flags=flags, file=config_file)
     from labelclean.fit import run_fit

@@ -78,6 +78,8 @@ class FitConfig:
     """Both streams above: certain positive, in [0.5, 1)."""
     distrust: float = 0.3
     """Both streams below: certain negative, in (0, trust]."""
+    certain: float = 0.95
+    """Both streams above in the mean of the rounds: verdict certain_clean, in [trust, 1)."""
     num_neighbors: int = 50
     """Neighbours that vote on a row, >= 1."""
     folds: int = 5
@@ -124,6 +126,10 @@ class FitConfig:
             raise ConfigError(
                 f"distrust {self.distrust:g} lies above trust {self.trust:g}", hint="Lower distrust or raise trust."
             )
+        if self.trust > self.certain:
+            raise ConfigError(
+                f"trust {self.trust:g} lies above certain {self.certain:g}", hint="Lower trust or raise certain."
+            )
         if self.weights == "none" and not self.finetune:
             raise ConfigError(
                 "weights none, and the backbone stays frozen: features of a random network say nothing",
@@ -148,6 +154,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rounds": (0, 100),
     "trust": (0.5, 0.999),
     "distrust": (0.001, 0.999),
+    "certain": (0.5, 0.999),
     "num_neighbors": (1, 1000),
     "folds": (2, 20),
     "batch_size": (0, 65536),

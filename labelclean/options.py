@@ -82,8 +82,9 @@ Rounds = Annotated[int | None, _setting("rounds", METHOD, "Rounds of the loop.")
 Epochs = Annotated[float | None, _setting("epochs", METHOD, "Passes over the data of each network.")]
 Judge = Annotated[config.Judge | None, _setting("judge", METHOD, "Which of the networks judges a row.")]
 Streams = Annotated[config.StreamKind | None, _setting("streams", METHOD, "How scores become probabilities.")]
-Trust = Annotated[float | None, _setting("trust", METHOD, "Both streams above it: the label is clean.")]
+Trust = Annotated[float | None, _setting("trust", METHOD, "Both streams above it: the label is trusted.")]
 Distrust = Annotated[float | None, _setting("distrust", METHOD, "Both streams below it: the label is wrong.")]
+Certain = Annotated[float | None, _setting("certain", METHOD, "Both streams above it at the end: certain_clean.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no report.", rich_help_panel=OUTPUT)]

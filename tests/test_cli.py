@@ -232,9 +232,10 @@ def test_fit_without_flags_uses_the_defaults(run: Run, fitted: dict[str, object]
 def test_every_setting_of_the_configuration_has_the_flag_that_is_promised(run: Run):
     out = run("fit", "--help")[1]
     flags = (
-        "out seed device effort backbone weights model-kwargs stem image-size mean std batch-size rounds epochs judge"
+        "out seed device effort backbone weights model-kwargs stem image-size mean std batch-size rounds epochs judge "
+        "streams trust distrust certain"
     )
-    more = "streams trust distrust workers golden path-column label-column config strict resume overwrite quiet verbose"
+    more = "workers golden path-column label-column config strict resume overwrite quiet verbose"
     assert [flag for flag in f"{flags} {more}".split() if f"--{flag} " not in out] == []
 
 

@@ -21,6 +21,7 @@ from labelclean.errors import ConfigError
         ({"mixup": True}, "mixup: True is not a number"),
         ({"ema_decay": float("nan")}, "ema_decay: nan is not a number"),
         ({"trust": 0.5, "distrust": 0.6}, "distrust 0.6 lies above trust 0.5"),
+        ({"trust": 0.97}, "trust 0.97 lies above certain 0.95"),
         ({"image_size": 4}, "image_size 4, batch_size 0: too small"),
         ({"batch_size": 1}, "image_size 0, batch_size 1: too small"),
         ({"mean": (0.1, 0.2)}, "mean"),

@@ -46,6 +46,19 @@ def test_every_row_gets_a_verdict(data: Path, small_run: Path):
         assert error.startswith(f"labels.csv row {row}: ")
 
 
+def test_certain_clean_are_those_of_which_both_streams_are_sure(data: Path, small_run: Path, tmp_path: Path):
+    words = ("fit", data / "images", data / "labels.csv", "--config", small_run / "config.toml", "--quiet")
+    assert call(*words, "--out", tmp_path / "strict", "--certain", 0.999) == 0
+    numbers = []
+    for folder, least in ((small_run, 0.95), (tmp_path / "strict", 0.999)):
+        frame = frame_of(folder).query("verdict != 'unreadable'")
+        certain = frame["verdict"] == "certain_clean"
+        sure = frame[["p_loss", "p_feature"]].min(axis=1)
+        assert sure[certain].min() > least > sure[~certain].max()
+        numbers.append(certain.sum())
+    assert numbers[0] > numbers[1] > 0
+
+
 def test_run_folder_holds_what_it_should(small_run: Path):
     assert {path.name for path in small_run.iterdir()} == RUN_FILES
     about = json.loads((small_run / "run.json").read_text())

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import EPSILON, UNKNOWN, ByteArray, Findings, FloatArray, IntArray, of_label
+from labelclean.records import EPSILON, UNKNOWN, ByteArray, Division, Findings, FloatArray, IntArray, of_label
 from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import duplicate_groups, outlier_scores
-from labelclean.tssd.division import divide
+from labelclean.tssd.division import bin_rows
 from labelclean.tssd.purification import calibrate, sigmoid
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.semisup import correct_prior
@@ -24,7 +24,9 @@ def conclude(
     """The findings about the judged rows.
 
     Streams, meta-classifier and predictions are averaged over the rounds that count and over the judges; the last
-    division and purification are made on the averages.
+    division and purification are made on the averages. What is taught may now and then be wrong, a verdict should not:
+    so the last division calls fewer rows certain (`config.certain`) than those of the rounds (`config.trust`), and no
+    class is granted any.
 
     Args:
         rows: positions of the judged rows in the index, (N,).
@@ -32,7 +34,7 @@ def conclude(
         digests: of the judged rows' files, (N, bytes).
     """
     p_loss, p_feature, p_meta = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature", "p_meta"))
-    division = divide(p_loss, p_feature, labels.given, trust=config.trust, distrust=config.distrust)
+    division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     accepted = division.uncertain & (p_clean > 0.5)
     rejected = division.negative | (division.uncertain & ~accepted)

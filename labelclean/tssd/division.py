@@ -32,10 +32,7 @@ def divide(p_loss: FloatArray, p_feature: FloatArray, labels: IntArray, *, trust
         raise ValueError(f"shapes {p_loss.shape}, {p_feature.shape} and {labels.shape} differ")
     if distrust > trust:
         raise ValueError(f"distrust {distrust} lies above trust {trust}")
-    bins = np.full(len(labels), int(Bin.UNCERTAIN), dtype=np.int8)
-    bins[(p_loss > trust) & (p_feature > trust)] = Bin.CERTAIN_POSITIVE
-    bins[(p_loss < distrust) & (p_feature < distrust)] = Bin.CERTAIN_NEGATIVE
-
+    bins = bin_rows(p_loss, p_feature, trust=trust, distrust=distrust)
     guards = []
     rows_of = np.bincount(labels)
     positives_of = np.bincount(labels[bins == Bin.CERTAIN_POSITIVE], minlength=len(rows_of))
@@ -48,6 +45,14 @@ def divide(p_loss: FloatArray, p_feature: FloatArray, labels: IntArray, *, trust
     if len(lost):
         guards.append(f"{len(lost)} classes had no certain positives and kept their most trusted rows")
     return Division(bins=bins, guards=(*guards, *failure_signs(bins, labels)))
+
+
+def bin_rows(p_loss: FloatArray, p_feature: FloatArray, *, trust: float, distrust: float) -> IntArray:
+    """A `Bin` per row: certain where both streams lie strictly above trust, or strictly below distrust, (N,)."""
+    bins = np.full(len(p_loss), int(Bin.UNCERTAIN), dtype=np.int8)
+    bins[(p_loss > trust) & (p_feature > trust)] = Bin.CERTAIN_POSITIVE
+    bins[(p_loss < distrust) & (p_feature < distrust)] = Bin.CERTAIN_NEGATIVE
+    return bins
 
 
 def failure_signs(bins: IntArray, labels: IntArray) -> tuple[str, ...]:
