@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +43,29 @@ OURS = "labelclean"
 FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, float]] = {}
 """Frozen features by data set and rows, and the seconds that they took."""
 
-KEY = ["data", "noise", "seed", "effort", "budget", "way"]
-
 
 def main() -> None:
     """Run what is missing of the grid, writing after each cell, then print the table."""
     args = _arguments()
     data_sets, seeds, efforts = read_grid(args.grid)
     rows = pd.read_parquet(args.out).to_dict("records") if args.out.exists() else []
-    for seed in seeds:
-        for data in data_sets:
-            for noise in data.noise:
-                for effort in efforts:
-                    known = {tuple(row[name] for name in KEY) for row in rows}
-                    key = (data.name, noise, seed, effort)
-                    if (*key, "passes", OURS) in known and args.budgets <= {k[4] for k in known if k[:4] == key}:
-                        continue
-                    print(f"{data.name} {noise} seed {seed} {effort}", flush=True)
-                    rows = [row for row in rows if tuple(row[name] for name in KEY[:4]) != key]
-                    for row in measure(data, noise, seed, effort, args.budgets):
-                        print(f"  {row['budget']:6} {row['way']:22} AP {row['average_precision']:.3f} "
-                              f"F1 {row['f1']:.3f} {row['seconds']:.0f} s", flush=True)  # fmt: skip
-                        rows.append(row)
-                    pd.DataFrame(rows).to_parquet(args.out)
+    for seed, data, effort in product(seeds, data_sets, efforts):
+        for noise in data.noise:
+            where = {"data": data.name, "noise": noise, "seed": seed, "effort": effort}
+            known = {(row["way"], row["budget"]): row for row in rows if where.items() <= row.items()}
+            ours = known.get((OURS, "passes"))
+            # frozen features are there in no time: equal passes are equal time
+            missing = ({"passes"} if effort == "quick" else args.budgets) - {
+                budget for way, budget in known if way != OURS
+            }
+            if ours and not missing:
+                continue
+            print(*where.values(), flush=True)
+            for row in measure(data, where, missing, ours):
+                print(f"  {row['budget']:6} {row['way']:22} AP {row['average_precision']:.3f} "
+                      f"F1 {row['f1']:.3f} {row['seconds']:.0f} s", flush=True)  # fmt: skip
+                rows.append(row)
+            pd.DataFrame(rows).to_parquet(args.out)
     text = as_markdown(pd.DataFrame(rows))
     print(text)
     if args.markdown:
@@ -80,43 +81,58 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(data: DataSet, noise: str, seed: int, effort: str, budgets: set[str]) -> Iterator[dict[str, Any]]:
-    """A row for labelclean, and one for every rival with every budget."""
+def measure(
+    data: DataSet, where: dict[str, Any], budgets: set[str], ours: dict[str, Any] | None
+) -> Iterator[dict[str, Any]]:
+    """A row for labelclean, where it is not given, and one for every rival with every budget.
+
+    Args:
+        where: the cell: data, noise, seed and effort.
+        ours: labelclean's row, if there is one already.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cell = lay_out(data, noise, seed, folder)
-        config = resolve(flags={**data.settings, "effort": effort, "seed": seed})
-        started = time.perf_counter()
-        run_fit(
-            data.images,
-            cell.index,
-            config,
-            out=folder / "run",
-            golden=None,
-            resume=False,
-            overwrite=False,
-            reporter=SilentReporter(),
-        )
-        seconds = time.perf_counter() - started
-        run, verdicts = read_run(RunFolder(folder / "run")), read_verdicts(folder / "run" / "verdicts.parquet")
-        passes = run["image_passes"]
-        where = {"data": data.name, "noise": noise, "seed": seed, "effort": effort}
-        cost = {"forward": passes["forward"], "backward": passes["backward"], "seconds": seconds}
-        memory = {"peak_memory_bytes": run["peak_memory_bytes"]}
-        yield {**where, "budget": "passes", "way": OURS, **figures(verdicts, cell), **cost, **memory}
-        bench = Bench(cell, config, folder, bf16=run["config"]["precision"] == "bf16")
-        for budget in sorted(budgets) if config.finetune else ["passes"]:
-            for way, (found, spent) in bench.rivals(budget, passes=passes["backward"], seconds=seconds).items():
-                table = as_verdicts(found, cell)
+        cell = lay_out(data, where["noise"], where["seed"], folder)
+        config = resolve(flags={**data.settings, "effort": where["effort"], "seed": where["seed"]})
+        if ours is None:
+            ours = {**where, "budget": "passes", "way": OURS, **judge_cell(cell, config, folder / "run")}
+            yield ours
+        if not budgets:
+            return
+        bench = Bench(cell, config, folder)
+        for budget in sorted(budgets):
+            found = bench.rivals(budget, passes=ours["backward"], seconds=ours["seconds"])
+            for way, (judgement, spent) in found.items():
+                table = as_verdicts(judgement, cell)
                 peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
                 yield {**where, "budget": budget, "way": way, **figures(table, cell), **asdict(spent), **peak}
+
+
+def judge_cell(cell: Cell, config: FitConfig, out: Path) -> dict[str, Any]:
+    """The figures and costs of a run of labelclean."""
+    started = time.perf_counter()
+    run_fit(
+        cell.data.images,
+        cell.index,
+        config,
+        out=out,
+        golden=None,
+        resume=False,
+        overwrite=False,
+        reporter=SilentReporter(),
+    )
+    seconds = time.perf_counter() - started
+    run, verdicts = read_run(RunFolder(out)), read_verdicts(out / "verdicts.parquet")
+    passes = run["image_passes"]
+    cost = {"forward": passes["forward"], "backward": passes["backward"], "seconds": seconds}
+    return {**figures(verdicts, cell), **cost, "peak_memory_bytes": run["peak_memory_bytes"]}
 
 
 class Bench:
     """The rivals of one cell."""
 
-    def __init__(self, cell: Cell, config: FitConfig, folder: Path, *, bf16: bool) -> None:
-        self.cell, self.config, self.bf16 = cell, config, bf16
+    def __init__(self, cell: Cell, config: FitConfig, folder: Path) -> None:
+        self.cell, self.config = cell, config
         manifest = read_manifest(cell.data.images, cell.index)
         side = median_side(manifest, cell.data.images)
         self.device = choose_device(config.device)
@@ -170,7 +186,7 @@ class Bench:
             self.images,
             self.cell.given,
             learning_rate=self.cell.data.learning_rate,
-            bf16=self.bf16 or choose_precision(self.config.precision, self.spec, self.device, 128),
+            bf16=choose_precision(self.config.precision, self.spec, self.device, 128),
             seed=self.config.seed,
         )
 

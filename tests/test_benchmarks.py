@@ -104,9 +104,18 @@ def test_grid_measures_every_way_once_and_writes_the_table(
     assert "| labelclean |" in Path("found.md").read_text()
     capsys.readouterr()
 
-    monkeypatch.setattr(grid, "measure", None)
-    grid.main()
+    with monkeypatch.context() as patch:
+        patch.setattr(grid, "measure", None)
+        grid.main()
     assert "AP 0" not in capsys.readouterr().out
+
+    # without labelclean's rows these alone are measured again
+    monkeypatch.setattr(grid, "Bench", None)
+    found[found["way"] != "labelclean"].to_parquet("found.parquet")
+    grid.main()
+    again = pd.read_parquet("found.parquet")
+    assert len(again) == len(found)
+    assert again["way"].tolist()[-2:] == ["labelclean"] * 2
 
 
 def test_rules_of_the_rivals_on_planted_cases():
