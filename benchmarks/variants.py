@@ -126,16 +126,14 @@ VARIANTS = (
         stand_ins={
             "labelclean.tssd.streams.clean_posterior": split_always,
             "labelclean.train.judge.divide": divide_unguarded,
-            "labelclean.train.findings.divide": divide_unguarded,
         },
     ),
     Variant(
         name="division without guard",
-        stand_ins={
-            "labelclean.train.judge.divide": divide_unguarded,
-            "labelclean.train.findings.divide": divide_unguarded,
-        },
+        stand_ins={"labelclean.train.judge.divide": divide_unguarded},
     ),
+    Variant(name="0.7 certain in the last division", settings={"certain": 0.7}),
+    Variant(name="0.95 certain in every division", settings={"trust": 0.95}),
     Variant(
         name="channel not drawn together", stand_ins={"labelclean.tssd.channel.fit_shrinkage": lambda counts: FREE}
     ),

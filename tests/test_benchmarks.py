@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from benchmarks import ablation, grid
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
-from benchmarks.variants import divide_unguarded, draw_evenly, pairs_without, without_evidence
+from benchmarks.variants import VARIANTS, divide_unguarded, draw_evenly, pairs_without, without_evidence
 from labelclean.records import UNKNOWN, Bin
 from labelclean.tssd.division import divide
 from labelclean.tssd.streams import reach_consensus
@@ -129,6 +130,12 @@ def test_rules_of_the_rivals_on_planted_cases():
     votes = neighbor_votes(features, labels, 3)
     np.testing.assert_allclose(votes.sum(axis=1), 1)
     assert votes[5].argmax() == truth[5] != labels[5]
+
+
+@pytest.mark.parametrize("path", sorted({path for variant in VARIANTS for path in variant.stand_ins}))
+def test_what_a_variant_replaces_is_there(path: str):
+    module, _, name = path.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
 
 
 @pytest.mark.filterwarnings("ignore")
