@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from benchmarks.cells import Cell, DataSet, lay_out, read_grid
 from benchmarks.rivals import Judgement, Material, Trainer, frozen_material, judgements, train_material
-from benchmarks.tables import as_markdown
+from benchmarks.tables import OURS, as_markdown
 from labelclean.config import FitConfig, resolve
 from labelclean.data.images import decode_all, median_side
 from labelclean.data.index import read_manifest
@@ -39,7 +39,6 @@ from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, choose_precision
 from labelclean.train.trainer import scan_images
 
-OURS = "labelclean"
 FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, float]] = {}
 """Frozen features by data set and rows, and the seconds that they took."""
 
