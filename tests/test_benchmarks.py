@@ -14,6 +14,7 @@ import pytest
 from benchmarks import ablation, grid
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
+from benchmarks.tables import COSTS, FIGURES, as_markdown
 from benchmarks.variants import VARIANTS, divide_unguarded, draw_evenly, pairs_without, without_evidence
 from labelclean.records import UNKNOWN, Bin
 from labelclean.tssd.division import divide
@@ -117,6 +118,23 @@ def test_grid_measures_every_way_once_and_writes_the_table(
     again = pd.read_parquet("found.parquet")
     assert len(again) == len(found)
     assert again["way"].tolist()[-2:] == ["labelclean"] * 2
+
+
+def test_the_table_tells_ours_against_the_best_rival():
+    figures = [*FIGURES, *COSTS, "purified_purity", "purity_by_loss", "purity_at_random", "num_rejected", "num_rows"]
+    plain = dict.fromkeys(figures, 0.5) | {"noise_rate_true": 0.2, "certain_share": 0.6, "certain_purity": 0.9}
+    aps = {"labelclean": (0.8, 0.9), "steady": (0.6, 0.6), "lucky once": (0.7, 0.3)}
+    rows = pd.DataFrame(
+        {"data": "pets", "noise": "planted", "seed": seed, "effort": "quick", "budget": "passes", "way": way}
+        | plain
+        | {"average_precision": ap, "f1": 1 - ap}
+        for way, of_seeds in aps.items()
+        for seed, ap in enumerate(of_seeds)
+    )
+    text = as_markdown(rows)
+    cell = "| pets, planted, quick, passes | 2 | 0.850 ± 0.050 | 0.600 ± 0.000 (steady) "
+    assert cell + "| 0.150 ± 0.050 | 0.500 ± 0.200 (lucky once) |" in text
+    assert "| pets, planted, quick | 0.900 ± 0.000 | 0.675 ± 0.000 |" in text  # 0.6 * 0.9 / 0.8 of the right labels
 
 
 def test_rules_of_the_rivals_on_planted_cases():
