@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from benchmarks.cells import Cell, DataSet, lay_out, read_grid
 from benchmarks.grid import figures
-from benchmarks.tables import ablation_as_markdown
+from benchmarks.tables import ablation_as_markdown, publish
 from benchmarks.variants import VARIANTS, Variant
 from labelclean.config import FitConfig, resolve
 from labelclean.data.images import median_side
@@ -69,10 +69,7 @@ def main() -> None:
                               flush=True)  # fmt: skip
                         rows.append({**where, "variant": variant, **found})
                         pd.DataFrame(rows).to_parquet(args.out)
-    text = ablation_as_markdown(pd.DataFrame(rows))
-    print(text)
-    if args.markdown:
-        args.markdown.write_text(text, encoding="utf-8")
+    publish(ablation_as_markdown(pd.DataFrame(rows)), args.markdown)
 
 
 def _arguments() -> argparse.Namespace:

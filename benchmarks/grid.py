@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from benchmarks.cells import Cell, DataSet, lay_out, read_grid
 from benchmarks.rivals import Judgement, Material, Trainer, frozen_material, judgements, train_material
-from benchmarks.tables import OURS, as_markdown
+from benchmarks.tables import OURS, as_markdown, publish
 from labelclean.config import FitConfig, resolve
 from labelclean.data.images import decode_all, median_side
 from labelclean.data.index import read_manifest
@@ -65,10 +65,7 @@ def main() -> None:
                       f"F1 {row['f1']:.3f} {row['seconds']:.0f} s", flush=True)  # fmt: skip
                 rows.append(row)
             pd.DataFrame(rows).to_parquet(args.out)
-    text = as_markdown(pd.DataFrame(rows))
-    print(text)
-    if args.markdown:
-        args.markdown.write_text(text, encoding="utf-8")
+    publish(as_markdown(pd.DataFrame(rows)), args.markdown)
 
 
 def _arguments() -> argparse.Namespace:

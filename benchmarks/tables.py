@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 CELL = ["data", "noise", "effort", "budget"]
@@ -139,3 +141,10 @@ def _ablation_table(part: pd.DataFrame) -> str:
 def _change(rows: pd.DataFrame, name: str) -> str:
     change = rows[name] - rows[f"base_{name}"]
     return f"{rows[name].mean():.3f}: {change.mean():+.3f} ({change.min():+.3f}, {change.max():+.3f})"
+
+
+def publish(text: str, file: Path | None) -> None:
+    """Print the text, and write it where that is wanted."""
+    print(text)
+    if file is not None:
+        file.write_text(text, encoding="utf-8")
