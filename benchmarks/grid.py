@@ -149,7 +149,7 @@ class Bench:
         """Judgements and costs by name."""
         labels, seed = self.cell.given, self.config.seed
         if not self.config.finetune:
-            return judgements(self._frozen(), labels, seed=seed)
+            return judgements(self.frozen(), labels, seed=seed)
         per_epoch = 4 * len(labels)  # five folds of four fifths
         epochs, trainer = -(-passes // per_epoch), self._trainer()
         if budget == "time":
@@ -158,7 +158,8 @@ class Bench:
             epochs = max(1, round(seconds / trainer.take_cost(started).seconds))
         return judgements(train_material(trainer, epochs=epochs), labels, seed=seed)
 
-    def _frozen(self) -> Material:
+    def frozen(self) -> Material:
+        """Out-of-fold and in-sample predictions of logistic regression on the frozen features."""
         features, seconds = self._frozen_features()
         passes = 2 * len(features)
         return frozen_material(features, self.cell.given, passes=passes, seconds=seconds, seed=self.config.seed)

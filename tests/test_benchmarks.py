@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import ablation, grid
+from benchmarks import ablation, confusions, grid
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
 from benchmarks.tables import COSTS, FIGURES, as_markdown
@@ -83,6 +83,26 @@ def test_noise_is_planted_or_taken_from_a_column(grid_file: Path, tmp_path: Path
     wrong = confused.given != confused.true
     assert wrong.sum() == pytest.approx(0.2 * NUM_IMAGES, abs=2)
     assert (confused.given[wrong] == (confused.true[wrong] + 1) % 3).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_confusions_of_the_frozen_features_can_be_planted(
+    grid_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    frame = pd.read_csv("truth.csv")
+    frame.assign(true_label=frame["observed"]).to_csv("truth.csv", index=False)  # some of which no picture bears out
+    monkeypatch.setattr(sys, "argv", ["confusions", str(grid_file), "pictures", "--out", "confusions.csv"])
+    confusions.main()
+    counts = pd.read_csv("confusions.csv")
+    assert counts.columns.tolist() == ["true", "given", "count"]
+    assert (counts["true"] != counts["given"]).all()
+    assert 0 < counts["count"].sum() < 0.5 * NUM_IMAGES
+    (entry,) = read_grid(grid_file)[0]
+    planted = lay_out(replace(entry, confusions=Path("confusions.csv")), "confusion:0.1", 0, tmp_path)
+    wrong = planted.given != planted.true
+    names = np.array(planted.class_names)
+    pairs = set(zip(names[planted.true[wrong]], names[planted.given[wrong]], strict=True))
+    assert pairs <= set(zip(counts["true"], counts["given"], strict=True))
 
 
 @pytest.mark.filterwarnings("ignore")
