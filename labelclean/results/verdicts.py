@@ -21,7 +21,7 @@ from labelclean.errors import RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import UNKNOWN, Bin, BoolArray, Estimate, Fault, Findings, FloatArray, IntArray, Manifest
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 PREFIX = "labelclean."
 """Begins the name of each of our entries in the Arrow schema's metadata."""
 
