@@ -110,7 +110,7 @@ def test_metadata_describes_the_run():
     assert metadata["version"] == labelclean.__version__
     assert json.loads(metadata["class_names"]) == ["b", "ä"]
     assert json.loads(metadata["config"])["seed"] == 7
-    assert (metadata["seed"], metadata["fingerprint"], metadata["schema_version"]) == ("7", "f00", "2")
+    assert (metadata["seed"], metadata["fingerprint"], metadata["schema_version"]) == ("7", "f00", "3")
     assert json.loads(metadata["noise_rate"]) == [0.25, 0.2, 0.3]
     assert json.loads(metadata["noise_by_class"]) == {"ä": [0.2, 0.1, 0.3]}
     assert json.loads(metadata["expected_precision"]) is None
