@@ -77,6 +77,7 @@ class Judge:
         tally: sums over the rounds that count for the verdicts, by name, and of the prior, (N, K).
         num_tallied: how many rounds those are.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
+        share_right: mean of p_meta in the first round of a random start, None before and elsewhere.
         lesson: what to teach next.
     """
 
@@ -91,9 +92,14 @@ class Judge:
         self.lesson = first_lesson(labels.best_known, num_classes=labels.num_classes)
         self.start_stage(None)
 
-    def start_stage(self, anchor: Scan | None) -> None:
-        """Forget the tally; from here on the anchor's view is looked at too."""
-        self.anchor = anchor
+    def start_stage(self, anchor: Scan | None, *, holds_level: bool = False) -> None:
+        """Forget the tally; from here on the anchor's view is looked at too.
+
+        Args:
+            holds_level: how many labels are right is settled by the stage's first round.
+        """
+        self.anchor, self.holds_level = anchor, holds_level
+        self.share_right: float | None = None
         self.tally: dict[str, FloatArray] = {name: np.zeros(len(self.labels.given)) for name in TALLIED}
         self.tally["prior"] = np.zeros((len(self.labels.given), self.labels.num_classes))
         self.num_tallied = 0
@@ -112,6 +118,8 @@ class Judge:
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
         consensus = reach_consensus(views, labels.given, golden=labels.golden, rng=rng)
         purified = self._purify(views, consensus, division, rng)
+        if self.holds_level and self.share_right is None:
+            self.share_right = float(purified.p_meta.mean())
         self.trust = np.where(labels.golden != UNKNOWN, 1.0, np.maximum(purified.p_meta, LEAST_TRUST))
         self.lesson = make_lesson(
             consensus.prior,
@@ -154,7 +162,16 @@ class Judge:
             accepted = division.uncertain & (consensus.p_clean > 0.5)
             return Purified(p_meta=consensus.p_clean, accepted=accepted, guards=())
         evidence = gather_evidence(views, consensus, self.hits / self.num_rounds)
-        return purify(evidence, consensus, division, labels.given, golden=labels.golden, fold=labels.fold, rng=rng)
+        return purify(
+            evidence,
+            consensus,
+            division,
+            labels.given,
+            golden=labels.golden,
+            fold=labels.fold,
+            share_right=self.share_right,
+            rng=rng,
+        )
 
     def _count(self, assessment: Assessment) -> None:
         views = assessment.views
@@ -174,6 +191,8 @@ class Judge:
         state |= {"labelled": lesson.labelled, "targets": lesson.targets}
         state |= {"guesses": lesson.guesses, "weights": lesson.weights}
         state["counts"] = np.array([self.num_rounds, self.num_tallied])
+        if self.share_right is not None:
+            state["share_right"] = np.array(self.share_right)
         if self.anchor is not None:
             state["anchor_probs"] = self.anchor.probs
         return state
@@ -183,6 +202,7 @@ class Judge:
         self.trust, self.hits, self.losses = state["trust"], state["hits"], state["losses"]
         self.tally = {name: state[f"tally_{name}"] for name in (*TALLIED, "prior")}
         self.num_rounds, self.num_tallied = (int(count) for count in state["counts"])
+        self.share_right = float(state["share_right"]) if "share_right" in state else None
         self.lesson = Lesson(
             labelled=np.asarray(state["labelled"], dtype=bool),
             targets=state["targets"],

@@ -106,6 +106,7 @@ def purify(
     *,
     golden: IntArray,
     fold: IntArray,
+    share_right: float | None = None,
     rng: np.random.Generator,
 ) -> Purified:
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
@@ -116,6 +117,7 @@ def purify(
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
         fold: each row's fold, (N,).
+        share_right: mean of p_meta, where it is settled already.
         rng: draws the wrong labels.
     """
     right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng)
@@ -139,17 +141,17 @@ def purify(
         ]
         ratio = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
         by_meta[judged] = ratio + np.log((1 - noise[judged]) / noise[judged])
-    p_meta = sigmoid(pool_odds(by_meta, odds))
+    p_meta = sigmoid(pool_odds(by_meta, odds, share_right=share_right))
     guards = ("too few certain rows to train the meta-classifier: the channel judged alone",) if starved else ()
     return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), guards=guards)
 
 
-def pool_odds(by_meta: FloatArray, by_channel: FloatArray) -> FloatArray:
+def pool_odds(by_meta: FloatArray, by_channel: FloatArray, *, share_right: float | None = None) -> FloatArray:
     """Weighted mean of the meta-classifier's log-odds and the channel's, (N,) each.
 
     Pairs from the certain set are easy: a classifier taught by them is too sure of single rows, while it knows better
     than the channel how many labels are wrong. So its log-odds are first shrunk by the slope that fits the channel's
-    posterior best, and the pool is shifted until as many labels are right as the classifier expects.
+    posterior best, and the pool is shifted until as many labels are right as the classifier expects, or `share_right`.
     """
     sure = np.clip(by_meta, -MAX_ODDS, MAX_ODDS)
     goal = sigmoid(by_channel)
@@ -160,7 +162,7 @@ def pool_odds(by_meta: FloatArray, by_channel: FloatArray) -> FloatArray:
 
     slope = minimize(unlikelihood, np.array([0.5, 0.5]), method="L-BFGS-B", bounds=[(0.05, 1), (None, None)]).x[0]
     pooled = META_SHARE * slope * sure + (1 - META_SHARE) * by_channel
-    expected = np.clip(sigmoid(sure).mean(), EPSILON, 1 - EPSILON)
+    expected = np.clip(sigmoid(sure).mean() if share_right is None else share_right, EPSILON, 1 - EPSILON)
     shift = brentq(lambda shift: sigmoid(pooled + shift).mean() - expected, -2 * MAX_ODDS, 2 * MAX_ODDS)
     return np.asarray(pooled + shift)
 
