@@ -152,6 +152,8 @@ VARIANTS = (
     Variant(name="MSP without certain negatives", stand_ins=pairs_without("given")),
     Variant(name="MSP, wrong pairs drawn evenly", stand_ins={"labelclean.tssd.purification.draw_wrong": draw_evenly}),
     Variant(name="one round", settings={"rounds": 1}),
+    Variant(name="each round for itself, no running means", stand_ins={"labelclean.train.judge.NEWEST": 1.0}),
+    Variant(name="all rounds, settled or not", stand_ins={"labelclean.train.loop.SETTLED": 0.0}),
     Variant(name="three rounds", settings={"rounds": 3}),
     Variant(name="no warm start", efforts=TUNED, settings={"warm_rounds": 0}),
     Variant(name="judge: two, cross-fitted", efforts=TUNED, settings={"judge": "crossfit"}),

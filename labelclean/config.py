@@ -61,11 +61,12 @@ class FitConfig:
 
     finetune: bool = True
     """Train the backbone; False: it stays frozen and only heads are trained."""
-    warm_rounds: int = 4
-    """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0."""
+    warm_rounds: int = 20
+    """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0; at most so many: they end
+    when nothing moves any more."""
     rounds: int = 0
     """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 3 from
-    a random start."""
+    a random start. Where the backbone stays frozen: at most so many, as with warm_rounds."""
     judge: Judge = "auto"
     """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
     two networks that divide the data for each other; self: one network and its moving average. Of the last two a tenth
@@ -169,9 +170,9 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"finetune": False, "rounds": 6},
+    "quick": {"finetune": False, "rounds": 20},
     "standard": {},
-    "thorough": {"warm_rounds": 6, "rounds": 6},
+    "thorough": {"rounds": 6},
 }
 """What each effort sets; everything else keeps its default."""
 

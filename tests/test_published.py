@@ -100,7 +100,7 @@ def test_first_classes_alone(run: Run, webvision: Path):
     (webvision / "info/train_filelist_flickr.txt").unlink()
     rows, _, shown = index(run, "webvision", webvision, "--classes", "2")
     assert rows == [("google/q1/a b.jpg", "n1 tench")]
-    assert shown.startswith("1 rows of 2 classes")
+    assert shown.startswith("1 row of 2 classes")
     assert run("index", "webvision", webvision, "--out", webvision.parent / "x", "--classes", "4")[0] == 1
 
 

@@ -23,7 +23,7 @@ def conclude(
 ) -> Findings:
     """The findings about the judged rows.
 
-    Streams, meta-classifier and predictions are averaged over the rounds that count and over the judges; the last
+    Streams, meta-classifier and predictions are running means over the rounds, averaged over the judges; the last
     division and purification are made on the averages. What is taught may now and then be wrong, a verdict should not:
     so the last division calls fewer rows certain (`config.certain`) than those of the rounds (`config.trust`), and no
     class is granted any.
@@ -79,9 +79,8 @@ def conclude(
 
 
 def _average(result: LoopResult, name: str) -> FloatArray:
-    """A tally's mean over the rounds that count and over the judges."""
-    means = [judge.tally[name] / judge.num_tallied for judge in result.judges]
-    return np.asarray(np.mean(means, axis=0))
+    """A running mean, averaged over the judges."""
+    return np.asarray(np.mean([judge.means[name] for judge in result.judges], axis=0))
 
 
 def _class_shares(prior: FloatArray, p_clean: FloatArray, labels: IntArray) -> FloatArray:

@@ -14,7 +14,7 @@ from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide
-from labelclean.tssd.purification import Purified, gather_evidence, log_odds, purify
+from labelclean.tssd.purification import Purified, gather_evidence, log_odds, purify, sigmoid
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach
@@ -22,8 +22,8 @@ from labelclean.tssd.unteaching import unteach
 LEAST_TRUST = 0.01
 """What the vote of a row weighs at least."""
 
-TALLIED = ("p_loss", "p_feature", "p_meta", "agreement", "loss")
-"""What is averaged over the last rounds, (N,) each; probabilities by their log-odds."""
+NEWEST = 0.5
+"""Weight of the newest round in the running means: rounds that contradict each other do not swing to and fro."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +74,9 @@ class Judge:
         hits: in how many rounds the model predicted each class, (N, K).
         losses: summed losses of the given label over all rounds, (N,).
         num_rounds: rounds so far.
-        tally: sums over the rounds that count for the verdicts, by name, and of the prior, (N, K).
-        num_tallied: how many rounds those are.
+        means: running means over the stage's rounds, by name; log-odds of the streams and of p_meta, agreement with the
+            neighbours and loss of the label, (N,) each; prior, (N, K). Empty before the first round.
+        change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
         share_right: mean of p_meta in the first round of a random start, None before and elsewhere.
         lesson: what to teach next.
@@ -93,23 +94,18 @@ class Judge:
         self.start_stage(None)
 
     def start_stage(self, anchor: Scan | None, *, holds_level: bool = False) -> None:
-        """Forget the tally; from here on the anchor's view is looked at too.
+        """Forget the means; from here on the anchor's view is looked at too.
 
         Args:
             holds_level: how many labels are right is settled by the stage's first round.
         """
         self.anchor, self.holds_level = anchor, holds_level
         self.share_right: float | None = None
-        self.tally: dict[str, FloatArray] = {name: np.zeros(len(self.labels.given)) for name in TALLIED}
-        self.tally["prior"] = np.zeros((len(self.labels.given), self.labels.num_classes))
-        self.num_tallied = 0
+        self.means: dict[str, FloatArray] = {}
+        self.change = np.inf
 
-    def assess(self, scan: Scan, *, counts: bool, rng: np.random.Generator) -> Assessment:
-        """One round: scan -> two streams -> parallel division -> meta purification -> the next lesson.
-
-        Args:
-            counts: whether the round counts for the verdicts.
-        """
+    def assess(self, scan: Scan, *, rng: np.random.Generator) -> Assessment:
+        """One round: scan -> two streams -> parallel division -> meta purification -> the next lesson."""
         labels, config = self.labels, self.config
         scans = (scan,) if self.anchor is None else (self.anchor, scan)
         views = tuple(self._look(found) for found in scans)
@@ -120,18 +116,18 @@ class Judge:
         purified = self._purify(views, consensus, division, rng)
         if self.holds_level and self.share_right is None:
             self.share_right = float(purified.p_meta.mean())
-        self.trust = np.where(labels.golden != UNKNOWN, 1.0, np.maximum(purified.p_meta, LEAST_TRUST))
+        assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
+        self._average(assessment)
+        p_clean = sigmoid(self.means["p_meta"])
+        self.trust = np.where(labels.golden != UNKNOWN, 1.0, np.maximum(p_clean, LEAST_TRUST))
         self.lesson = make_lesson(
             consensus.prior,
-            purified.p_meta,
+            p_clean,
             labels.given,
             division.positive | purified.accepted,
             golden=labels.golden,
             temperature=config.sharpen,
         )
-        assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
-        if counts:
-            self._count(assessment)
         return assessment
 
     def _look(self, scan: Scan) -> View:
@@ -173,26 +169,34 @@ class Judge:
             rng=rng,
         )
 
-    def _count(self, assessment: Assessment) -> None:
+    def _average(self, assessment: Assessment) -> None:
+        """Take the round into the means."""
         views = assessment.views
-        self.num_tallied += 1
-        self.tally["p_loss"] += log_odds(assessment.streams.p_loss)
-        self.tally["p_feature"] += log_odds(assessment.streams.p_feature)
-        self.tally["p_meta"] += log_odds(assessment.purified.p_meta)
-        self.tally["agreement"] += np.mean([view.agreement for view in views], axis=0)
-        self.tally["loss"] -= np.log(of_label(views[-1].probs, self.labels.given) + EPSILON)
-        self.tally["prior"] += assessment.consensus.prior
+        found = {
+            "p_loss": log_odds(assessment.streams.p_loss),
+            "p_feature": log_odds(assessment.streams.p_feature),
+            "p_meta": log_odds(assessment.purified.p_meta),
+            "agreement": np.mean([view.agreement for view in views], axis=0),
+            "loss": -np.log(of_label(views[-1].probs, self.labels.given) + EPSILON),
+            "prior": assessment.consensus.prior,
+        }
+        before = self.means
+        self.means = {
+            name: NEWEST * values + (1 - NEWEST) * before[name] if before else values for name, values in found.items()
+        }
+        if before:
+            self.change = float(np.abs(sigmoid(self.means["p_meta"]) - sigmoid(before["p_meta"])).mean())
 
     def state(self) -> dict[str, FloatArray]:
         """Everything that a later round depends on, as arrays."""
         lesson = self.lesson
-        state: dict[str, Any] = {f"tally_{name}": values for name, values in self.tally.items()}
+        state: dict[str, Any] = {f"mean_{name}": values for name, values in self.means.items()}
         state |= {"trust": self.trust, "hits": self.hits, "losses": self.losses}
         state |= {"labelled": lesson.labelled, "targets": lesson.targets}
         state |= {"guesses": lesson.guesses, "weights": lesson.weights}
-        state["counts"] = np.array([self.num_rounds, self.num_tallied])
+        state["num_rounds"] = np.array([self.num_rounds])
         if self.share_right is not None:
-            state["share_right"] = np.array(self.share_right)
+            state["share_right"] = np.array([self.share_right])
         if self.anchor is not None:
             state["anchor_probs"] = self.anchor.probs
         return state
@@ -200,9 +204,9 @@ class Judge:
     def restore(self, state: dict[str, FloatArray], anchor: Scan | None) -> None:
         """Take up a stored state; the anchor brings the neighbours, the state its probabilities."""
         self.trust, self.hits, self.losses = state["trust"], state["hits"], state["losses"]
-        self.tally = {name: state[f"tally_{name}"] for name in (*TALLIED, "prior")}
-        self.num_rounds, self.num_tallied = (int(count) for count in state["counts"])
-        self.share_right = float(state["share_right"]) if "share_right" in state else None
+        self.means = {name.removeprefix("mean_"): values for name, values in state.items() if name.startswith("mean_")}
+        self.num_rounds = int(state["num_rounds"].item())
+        self.share_right = float(state["share_right"].item()) if "share_right" in state else None
         self.lesson = Lesson(
             labelled=np.asarray(state["labelled"], dtype=bool),
             targets=state["targets"],

@@ -30,6 +30,9 @@ from labelclean.train.trainer import TunedLearner, scan_images
 
 Learner = FrozenLearner | TunedLearner
 
+SETTLED = 0.01
+"""Rounds on frozen features end when p_meta moves by less, in the mean of the rows."""
+
 
 @dataclass(slots=True)
 class LoopResult:
@@ -92,19 +95,19 @@ class RoundLoop:
         """The loop itself."""
         result = self.result
         result.learner = learner
+        limit = f"at most {num_rounds}" if isinstance(learner, FrozenLearner) else str(num_rounds)
         for index in range(first_round, num_rounds):
             started = time.perf_counter()
-            with phase(self.reporter, f"{stage.capitalize()} round {index + 1} of {num_rounds}", learner.round_passes):
+            with phase(self.reporter, f"{stage.capitalize()} round {index + 1} of {limit}", learner.round_passes):
                 learner.train([judge.lesson for judge in result.judges], advance=self.reporter.advance)
                 result.scans = learner.scan(advance=self.reporter.advance)
             rng = np.random.default_rng((self.config.seed, 2, int(stage == "finetune"), index))
-            counts = index >= num_rounds // 3
-            assessed = [
-                judge.assess(scan, counts=counts, rng=rng)
-                for judge, scan in zip(result.judges, result.scans, strict=True)
-            ]
+            assessed = [judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)]
             self._record(stage, index, time.perf_counter() - started, assessed, learner)
-            if isinstance(learner, TunedLearner) and index + 1 < num_rounds:
+            if isinstance(learner, FrozenLearner):
+                if all(judge.change < SETTLED for judge in result.judges):
+                    break
+            elif index + 1 < num_rounds:
                 self._keep(index + 1, learner)
 
     def _frozen_learner(self) -> FrozenLearner:
