@@ -30,7 +30,7 @@ from labelclean.train.trainer import TunedLearner, scan_images
 
 Learner = FrozenLearner | TunedLearner
 
-SETTLED = 0.01
+SETTLED = 0.005
 """Rounds on frozen features end when p_meta moves by less, in the mean of the rows."""
 
 
