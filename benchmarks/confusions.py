@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cell = lay_out(dataclasses.replace(data, confusions=None), "none", 0, Path(folder))
         config = resolve(flags={**data.settings, "effort": "quick"})
-        predicted = Bench(cell, config, Path(folder)).frozen().held_out.argmax(axis=1)
+        predicted = Bench(cell, config, Path(folder)).hold_out_frozen().probs.argmax(axis=1)
     names = pd.Series(cell.class_names)
     pairs = pd.DataFrame({"true": names[cell.true].to_numpy(), "given": names[predicted].to_numpy()})
     counts = pairs[pairs["true"] != pairs["given"]].value_counts().rename("count").reset_index()

@@ -3,8 +3,9 @@
     python -m benchmarks.grid GRID.toml --out RESULTS.parquet --markdown docs/benchmarks.md
 
 Rivals get the same decoded images and the same backbone, and as many backward passes as labelclean had (`passes`), or
-as much time (`time`); at quick effort, logistic regression on the same frozen features. Rows that are in the results
-already are not measured again. GRID.toml is described in benchmarks/README.md.
+as much time (`time`); those that look at one training also as many epochs as a fold has (`short`), before it learns
+wrong labels by heart. At quick effort they get logistic regression on the same frozen features. Rows that are in the
+results already are not measured again. GRID.toml is described in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks.cells import Cell, DataSet, lay_out, read_grid
-from benchmarks.rivals import Judgement, Material, Trainer, frozen_material, judgements, train_material
+from benchmarks.rivals import (
+    Cost,
+    Found,
+    HeldOut,
+    Judgement,
+    Trainer,
+    hold_out_frozen,
+    judge_held_out,
+    judge_watched,
+    watch_frozen,
+)
 from benchmarks.tables import OURS, as_markdown, publish
 from labelclean.config import FitConfig, resolve
 from labelclean.data.images import decode_all, median_side
@@ -39,8 +50,8 @@ from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, choose_precision
 from labelclean.train.trainer import scan_images
 
-FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, float]] = {}
-"""Frozen features by data set and rows, and the seconds that they took."""
+FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, Cost]] = {}
+"""Frozen features by data set and rows, and what they cost."""
 
 
 def main() -> None:
@@ -73,7 +84,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("grid", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--budgets", type=lambda text: set(text.split(",")), default={"passes"})
+    parser.add_argument("--budgets", type=lambda text: set(text.split(",")), default={"passes", "short"})
     return parser.parse_args()
 
 
@@ -145,27 +156,31 @@ class Bench:
             raise ValueError(f"{cell.data.name}: {len(decoded.faults)} images cannot be read; rivals need all of them")
         self.images = ImageStore(decoded.pixels, np.arange(manifest.num_rows), self.device)
 
-    def rivals(self, budget: str, *, passes: int, seconds: float) -> dict[str, Any]:
+    def rivals(self, budget: str, *, passes: int, seconds: float) -> Found:
         """Judgements and costs by name."""
         labels, seed = self.cell.given, self.config.seed
         if not self.config.finetune:
-            return judgements(self.frozen(), labels, seed=seed)
-        per_epoch = 4 * len(labels)  # five folds of four fifths
-        epochs, trainer = -(-passes // per_epoch), self._trainer()
+            features, cost = self._frozen_features()
+            return judge_held_out(self.hold_out_frozen(), labels) | judge_watched(
+                watch_frozen(features, labels, cost=cost), labels, seed=seed
+            )
+        trainer = self._trainer()
+        whole = -(-passes // len(labels))
+        folds = -(-passes // (4 * len(labels)))  # five of them, each of four fifths
+        if budget == "short":
+            return judge_watched(trainer.whole(folds), labels, seed=seed)
         if budget == "time":
-            started = time.perf_counter()
-            trainer.folds(1)
-            epochs = max(1, round(seconds / trainer.take_cost(started).seconds))
-        return judgements(train_material(trainer, epochs=epochs), labels, seed=seed)
+            whole, folds = (max(1, round(seconds / train(1).cost.seconds)) for train in (trainer.whole, trainer.folds))
+        found = judge_held_out(trainer.folds(folds), labels)
+        return found | judge_watched(trainer.whole(whole), labels, seed=seed)
 
-    def frozen(self) -> Material:
-        """Out-of-fold and in-sample predictions of logistic regression on the frozen features."""
-        features, seconds = self._frozen_features()
-        passes = 2 * len(features)
-        return frozen_material(features, self.cell.given, passes=passes, seconds=seconds, seed=self.config.seed)
+    def hold_out_frozen(self) -> HeldOut:
+        """Out-of-fold predictions of logistic regression on the frozen features."""
+        features, cost = self._frozen_features()
+        return hold_out_frozen(features, self.cell.given, cost=cost, seed=self.config.seed)
 
-    def _frozen_features(self) -> tuple[FloatArray, float]:
-        """Features of the untouched backbone, (N, D), and the seconds that they took.
+    def _frozen_features(self) -> tuple[FloatArray, Cost]:
+        """Features of the untouched backbone, (N, D), and what they cost.
 
         They are the same whatever the labels: computed once for all cells with the same rows.
         """
@@ -174,7 +189,7 @@ class Bench:
             started = time.perf_counter()
             network = self.spec.build(self.config.seed).to(self.device).eval()
             _, features = scan_images(network, self.images, bf16=False, advance=lambda _: None)
-            FEATURES[key] = features, time.perf_counter() - started
+            FEATURES[key] = features, Cost(forward=2 * len(features), seconds=time.perf_counter() - started)
         return FEATURES[key]
 
     def _trainer(self) -> Trainer:

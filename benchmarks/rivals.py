@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labelclean.data.augment import augment
@@ -57,23 +57,31 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
-    """What trained networks say about the rows.
+class HeldOut:
+    """Probabilities of each row by a network of five that was not trained on it, (N, K)."""
+
+    probs: FloatArray
+    cost: Cost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """One training on all rows, watched epoch by epoch.
 
     Attributes:
-        held_out: probabilities of each row by a network that was not trained on it, (N, K).
-        over_time: probabilities averaged over the epochs of one training on all rows, (N, K).
-        losses: of the given label, averaged over the same epochs, (N,).
-        features: of that network, (N, D).
-        folds_cost, whole_cost: of the five folds, and of the training on all rows.
+        over_time: probabilities averaged over the epochs, (N, K).
+        losses: of the given label, averaged likewise, (N,).
+        features: at the end, (N, D).
     """
 
-    held_out: FloatArray
     over_time: FloatArray
     losses: FloatArray
     features: FloatArray
-    folds_cost: Cost
-    whole_cost: Cost
+    cost: Cost
+
+
+Found = dict[str, tuple[Judgement, Cost]]
+"""What each rival says, and what it cost, by name."""
 
 
 class Trainer:
@@ -86,8 +94,9 @@ class Trainer:
         self.learning_rate, self.bf16, self.seed = learning_rate, bf16, seed
         self.cost = Cost()
 
-    def folds(self, epochs: int) -> FloatArray:
-        """Probabilities of every row by the network of the four folds that it is not in, (N, K)."""
+    def folds(self, epochs: int) -> HeldOut:
+        """Five trainings, each of so many epochs on four fifths of the rows."""
+        started = time.perf_counter()
         probs = np.zeros((len(self.labels), self.spec.num_classes))
         rng = np.random.default_rng((self.seed, 7))
         fold = rng.permutation(len(self.labels)) % NUM_FOLDS
@@ -95,10 +104,11 @@ class Trainer:
             network = self._train(np.flatnonzero(fold != part), epochs, rng)
             held = np.flatnonzero(fold == part)
             probs[held] = self._predict(network, held)[0]
-        return probs
+        return HeldOut(probs=probs, cost=self._take_cost(started))
 
-    def whole(self, epochs: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """One training on all rows: probabilities (N, K) and losses (N,) over its epochs, and last features (N, D)."""
+    def whole(self, epochs: int) -> Watched:
+        """One training on all rows."""
+        started = time.perf_counter()
         rng = np.random.default_rng((self.seed, 8))
         everyone = np.arange(len(self.labels))
         probs, losses, last = [], [], []
@@ -110,9 +120,14 @@ class Trainer:
             last[:] = [features]
 
         self._train(everyone, epochs, rng, watch)
-        return np.mean(probs, axis=0), np.mean(losses, axis=0), last[0]
+        return Watched(
+            over_time=np.mean(probs, axis=0),
+            losses=np.mean(losses, axis=0),
+            features=last[0],
+            cost=self._take_cost(started),
+        )
 
-    def take_cost(self, since: float) -> Cost:
+    def _take_cost(self, since: float) -> Cost:
         """Passes since the last call, and seconds since a moment."""
         cost, self.cost = self.cost, Cost()
         cost.seconds = time.perf_counter() - since
@@ -161,82 +176,67 @@ class Trainer:
         return np.concatenate(probs), np.concatenate(features)
 
 
-def train_material(trainer: Trainer, *, epochs: int) -> Material:
-    """Five folds and one training on all rows, each of so many epochs."""
-    started = time.perf_counter()
-    held_out = trainer.folds(epochs)
-    folds_cost = trainer.take_cost(started)
-    started = time.perf_counter()
-    over_time, losses, features = trainer.whole(epochs)
-    whole_cost = trainer.take_cost(started)
-    return Material(
-        held_out=held_out,
-        over_time=over_time,
-        losses=losses,
-        features=features,
-        folds_cost=folds_cost,
-        whole_cost=whole_cost,
-    )
+def watch_frozen(features: FloatArray, labels: IntArray, *, cost: Cost) -> Watched:
+    """Logistic regression on features of the untouched backbone, instead of a training.
 
-
-def frozen_material(features: FloatArray, labels: IntArray, *, passes: int, seconds: float, seed: int) -> Material:
-    """The same from features of the untouched backbone: logistic regression instead of training."""
+    Args:
+        cost: of the features, (N, D).
+    """
     started = time.perf_counter()
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
-    held_out = cross_val_predict(head, features, labels, cv=folds, method="predict_proba")
-    folds_cost = Cost(passes, 0, seconds + time.perf_counter() - started)
-    started = time.perf_counter()
-    over_time = head.fit(features, labels).predict_proba(features)
-    whole_cost = Cost(passes, 0, seconds + time.perf_counter() - started)
+    over_time = _head().fit(features, labels).predict_proba(features)
     losses = -np.log(of_label(over_time, labels) + 1e-12)
-    return Material(
-        held_out=held_out,
-        over_time=over_time,
-        losses=losses,
-        features=features,
-        folds_cost=folds_cost,
-        whole_cost=whole_cost,
-    )
+    return Watched(over_time=over_time, losses=losses, features=features, cost=_since(started, cost))
 
 
-def judgements(material: Material, labels: IntArray, *, seed: int) -> dict[str, tuple[Judgement, Cost]]:
-    """What each rival makes of the material, with what it cost, by name."""
+def hold_out_frozen(features: FloatArray, labels: IntArray, *, cost: Cost, seed: int) -> HeldOut:
+    """The same in five folds."""
+    started = time.perf_counter()
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    probs = cross_val_predict(_head(), features, labels, cv=folds, method="predict_proba")
+    return HeldOut(probs=probs, cost=_since(started, cost))
+
+
+def _head() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+
+
+def _since(started: float, cost: Cost) -> Cost:
+    return replace(cost, seconds=cost.seconds + time.perf_counter() - started)
+
+
+def judge_held_out(found: HeldOut, labels: IntArray) -> Found:
+    """The ways that want probabilities of rows which were not trained on."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    held_out, over_time = material.held_out, material.over_time
-    best = held_out.argmax(axis=1)
-    margin = get_label_quality_scores(labels, held_out, method="normalized_margin")
-    votes = neighbor_votes(material.features, labels, held_out.shape[1])
-    agreement = of_label(votes, labels)
-    low_loss = low_loss_posterior(material.losses, seed=seed)
-    by_folds = {
+    best = found.probs.argmax(axis=1)
+    margin = get_label_quality_scores(labels, found.probs, method="normalized_margin")
+    by_confidence = get_label_quality_scores(labels, found.probs)
+    confident = find_label_issues(labels, found.probs, filter_by="confident_learning")
+    ways = {
         "cleanlab default": Judgement(
-            flagged=find_label_issues(labels, held_out),
-            p_clean=get_label_quality_scores(labels, held_out),
-            suggested=best,
+            flagged=find_label_issues(labels, found.probs), p_clean=by_confidence, suggested=best
         ),
-        "confident learning": Judgement(
-            flagged=find_label_issues(labels, held_out, filter_by="confident_learning"), p_clean=margin, suggested=best
-        ),
+        "confident learning": Judgement(flagged=confident, p_clean=margin, suggested=best),
         "disagreement": Judgement(flagged=best != labels, p_clean=margin, suggested=best),
     }
-    by_whole = {
+    return {name: (judgement, found.cost) for name, judgement in ways.items()}
+
+
+def judge_watched(found: Watched, labels: IntArray, *, seed: int) -> Found:
+    """The ways that look at one training."""
+    best = found.over_time.argmax(axis=1)
+    votes = neighbor_votes(found.features, labels, found.over_time.shape[1])
+    voted, agreement = votes.argmax(axis=1), of_label(votes, labels)
+    low_loss = low_loss_posterior(found.losses, seed=seed)
+    ways = {
         "average over epochs": Judgement(
-            flagged=over_time.argmax(axis=1) != labels,
-            p_clean=of_label(over_time, labels),
-            suggested=over_time.argmax(axis=1),
+            flagged=best != labels, p_clean=of_label(found.over_time, labels), suggested=best
         ),
-        "neighbour vote": Judgement(
-            flagged=votes.argmax(axis=1) != labels, p_clean=agreement, suggested=votes.argmax(axis=1)
-        ),
-        "loss mixture": Judgement(flagged=low_loss < 0.5, p_clean=low_loss, suggested=over_time.argmax(axis=1)),
+        "neighbour vote": Judgement(flagged=voted != labels, p_clean=agreement, suggested=voted),
+        "loss mixture": Judgement(flagged=low_loss < 0.5, p_clean=low_loss, suggested=best),
     }
-    return {
-        **{name: (found, material.folds_cost) for name, found in by_folds.items()},
-        **{name: (found, material.whole_cost) for name, found in by_whole.items()},
-    }
+    return {name: (judgement, found.cost) for name, judgement in ways.items()}
 
 
 def neighbor_votes(features: FloatArray, labels: IntArray, num_classes: int) -> FloatArray:

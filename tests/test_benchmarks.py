@@ -114,15 +114,19 @@ def test_grid_measures_every_way_once_and_writes_the_table(
     grid.main()
     found = pd.read_parquet("found.parquet")
     for effort in ("quick", "standard"):
-        rows = found[found["effort"] == effort].set_index("way")
+        rows = found[(found["effort"] == effort) & (found["budget"] == "passes")].set_index("way")
         assert set(rows.index) == {"labelclean", *RIVALS}
         assert rows[["average_precision", "f1", "seconds", "forward"]].notna().all(axis=None)
         assert rows["num_wrong"].eq(round(0.2 * NUM_IMAGES)).all()
-        ours, folds = rows.loc["labelclean"], rows.loc["disagreement"]
+        ours, folds, whole = (rows.loc[way] for way in ("labelclean", "disagreement", "loss mixture"))
+        short = found[(found["effort"] == effort) & (found["budget"] == "short")].set_index("way")
         if effort == "standard":
-            assert folds["backward"] >= ours["backward"] > 0
+            assert min(folds["backward"], whole["backward"]) >= ours["backward"] > 0
+            assert short.index.tolist() == ["average over epochs", "neighbour vote", "loss mixture"]
+            assert (4 * short["backward"] == folds["backward"]).all()
         else:
-            assert folds["backward"] == ours["backward"] == 0
+            assert folds["backward"] == whole["backward"] == ours["backward"] == 0
+            assert short.empty
     assert "| labelclean |" in Path("found.md").read_text()
     capsys.readouterr()
 
