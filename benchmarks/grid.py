@@ -27,6 +27,8 @@ import pyarrow as pa
 
 from benchmarks.cells import Cell, DataSet, lay_out, read_grid
 from benchmarks.rivals import (
+    HELD_OUT_WAYS,
+    WATCHED_WAYS,
     Cost,
     Found,
     HeldOut,
@@ -64,10 +66,11 @@ def main() -> None:
             where = {"data": data.name, "noise": noise, "seed": seed, "effort": effort}
             known = {(row["way"], row["budget"]): row for row in rows if where.items() <= row.items()}
             ours = known.get((OURS, "passes"))
-            # frozen features are there in no time: equal passes are equal time
-            missing = ({"passes"} if effort == "quick" else args.budgets) - {
-                budget for way, budget in known if way != OURS
-            }
+            missing = [
+                (budget, ways)
+                for budget, ways in rivals_at(effort, args.budgets)
+                if not all((way, budget) in known for way in ways)
+            ]
             if ours and not missing:
                 continue
             print(*where.values(), flush=True)
@@ -88,13 +91,22 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def rivals_at(effort: str, budgets: set[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Rivals to be measured, by budget. On frozen features, which are there in no time, equal passes are all."""
+    if effort == "quick":
+        return [("passes", HELD_OUT_WAYS), ("passes", WATCHED_WAYS)]
+    of_folds = [(budget, HELD_OUT_WAYS) for budget in sorted(budgets - {"short"})]
+    return of_folds + [(budget, WATCHED_WAYS) for budget in sorted(budgets)]
+
+
 def measure(
-    data: DataSet, where: dict[str, Any], budgets: set[str], ours: dict[str, Any] | None
+    data: DataSet, where: dict[str, Any], missing: list[tuple[str, tuple[str, ...]]], ours: dict[str, Any] | None
 ) -> Iterator[dict[str, Any]]:
-    """A row for labelclean, where it is not given, and one for every rival with every budget.
+    """A row for labelclean, where it is not given, and one for every rival that is missing.
 
     Args:
         where: the cell: data, noise, seed and effort.
+        missing: budgets and rivals.
         ours: labelclean's row, if there is one already.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -104,11 +116,11 @@ def measure(
         if ours is None:
             ours = {**where, "budget": "passes", "way": OURS, **judge_cell(cell, config, folder / "run")}
             yield ours
-        if not budgets:
+        if not missing:
             return
         bench = Bench(cell, config, folder)
-        for budget in sorted(budgets):
-            found = bench.rivals(budget, passes=ours["backward"], seconds=ours["seconds"])
+        for budget, ways in missing:
+            found = bench.rivals(budget, ways, passes=ours["backward"], seconds=ours["seconds"])
             for way, (judgement, spent) in found.items():
                 table = as_verdicts(judgement, cell)
                 peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
@@ -156,23 +168,29 @@ class Bench:
             raise ValueError(f"{cell.data.name}: {len(decoded.faults)} images cannot be read; rivals need all of them")
         self.images = ImageStore(decoded.pixels, np.arange(manifest.num_rows), self.device)
 
-    def rivals(self, budget: str, *, passes: int, seconds: float) -> Found:
-        """Judgements and costs by name."""
+    def rivals(self, budget: str, ways: tuple[str, ...], *, passes: int, seconds: float) -> Found:
+        """Judgements and costs of HELD_OUT_WAYS or of WATCHED_WAYS.
+
+        Args:
+            passes, seconds: backward passes and time of labelclean.
+        """
         labels, seed = self.cell.given, self.config.seed
+        of_folds = ways == HELD_OUT_WAYS
         if not self.config.finetune:
             features, cost = self._frozen_features()
-            return judge_held_out(self.hold_out_frozen(), labels) | judge_watched(
-                watch_frozen(features, labels, cost=cost), labels, seed=seed
-            )
+            if of_folds:
+                return judge_held_out(self.hold_out_frozen(), labels)
+            return judge_watched(watch_frozen(features, labels, cost=cost), labels, seed=seed)
         trainer = self._trainer()
-        whole = -(-passes // len(labels))
-        folds = -(-passes // (4 * len(labels)))  # five of them, each of four fifths
-        if budget == "short":
-            return judge_watched(trainer.whole(folds), labels, seed=seed)
+        train = trainer.folds if of_folds else trainer.whole
+        # each of five folds has four fifths of the rows; a short training has as many epochs as they
+        per_epoch = 4 * len(labels) if of_folds or budget == "short" else len(labels)
+        epochs = -(-passes // per_epoch)
         if budget == "time":
-            whole, folds = (max(1, round(seconds / train(1).cost.seconds)) for train in (trainer.whole, trainer.folds))
-        found = judge_held_out(trainer.folds(folds), labels)
-        return found | judge_watched(trainer.whole(whole), labels, seed=seed)
+            epochs = max(1, round(seconds / train(1).cost.seconds))
+        if of_folds:
+            return judge_held_out(trainer.folds(epochs), labels)
+        return judge_watched(trainer.whole(epochs), labels, seed=seed)
 
     def hold_out_frozen(self) -> HeldOut:
         """Out-of-fold predictions of logistic regression on the frozen features."""

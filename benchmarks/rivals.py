@@ -27,6 +27,11 @@ from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore
 from labelclean.train.neighbors import nearest, unit_norm
 
+HELD_OUT_WAYS = ("cleanlab default", "confident learning", "disagreement")
+"""Rivals that want probabilities of rows which were not trained on."""
+WATCHED_WAYS = ("average over epochs", "neighbour vote", "loss mixture")
+"""Rivals that look at one training."""
+
 NUM_FOLDS = 5
 NUM_NEIGHBORS = 10
 BATCH = 128
@@ -205,7 +210,7 @@ def _since(started: float, cost: Cost) -> Cost:
 
 
 def judge_held_out(found: HeldOut, labels: IntArray) -> Found:
-    """The ways that want probabilities of rows which were not trained on."""
+    """What HELD_OUT_WAYS make of it."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
@@ -213,30 +218,26 @@ def judge_held_out(found: HeldOut, labels: IntArray) -> Found:
     margin = get_label_quality_scores(labels, found.probs, method="normalized_margin")
     by_confidence = get_label_quality_scores(labels, found.probs)
     confident = find_label_issues(labels, found.probs, filter_by="confident_learning")
-    ways = {
-        "cleanlab default": Judgement(
-            flagged=find_label_issues(labels, found.probs), p_clean=by_confidence, suggested=best
-        ),
-        "confident learning": Judgement(flagged=confident, p_clean=margin, suggested=best),
-        "disagreement": Judgement(flagged=best != labels, p_clean=margin, suggested=best),
-    }
-    return {name: (judgement, found.cost) for name, judgement in ways.items()}
+    found_by = (
+        Judgement(flagged=find_label_issues(labels, found.probs), p_clean=by_confidence, suggested=best),
+        Judgement(flagged=confident, p_clean=margin, suggested=best),
+        Judgement(flagged=best != labels, p_clean=margin, suggested=best),
+    )
+    return {way: (judgement, found.cost) for way, judgement in zip(HELD_OUT_WAYS, found_by, strict=True)}
 
 
 def judge_watched(found: Watched, labels: IntArray, *, seed: int) -> Found:
-    """The ways that look at one training."""
+    """What WATCHED_WAYS make of it."""
     best = found.over_time.argmax(axis=1)
     votes = neighbor_votes(found.features, labels, found.over_time.shape[1])
     voted, agreement = votes.argmax(axis=1), of_label(votes, labels)
     low_loss = low_loss_posterior(found.losses, seed=seed)
-    ways = {
-        "average over epochs": Judgement(
-            flagged=best != labels, p_clean=of_label(found.over_time, labels), suggested=best
-        ),
-        "neighbour vote": Judgement(flagged=voted != labels, p_clean=agreement, suggested=voted),
-        "loss mixture": Judgement(flagged=low_loss < 0.5, p_clean=low_loss, suggested=best),
-    }
-    return {name: (judgement, found.cost) for name, judgement in ways.items()}
+    found_by = (
+        Judgement(flagged=best != labels, p_clean=of_label(found.over_time, labels), suggested=best),
+        Judgement(flagged=voted != labels, p_clean=agreement, suggested=voted),
+        Judgement(flagged=low_loss < 0.5, p_clean=low_loss, suggested=best),
+    )
+    return {way: (judgement, found.cost) for way, judgement in zip(WATCHED_WAYS, found_by, strict=True)}
 
 
 def neighbor_votes(features: FloatArray, labels: IntArray, num_classes: int) -> FloatArray:
