@@ -74,7 +74,7 @@ class Judge:
         hits: in how many rounds the model predicted each class, (N, K).
         losses: summed losses of the given label over all rounds, (N,).
         num_rounds: rounds so far.
-        means: running means over the stage's rounds, by name; log-odds of the streams and of p_meta, agreement with the
+        means: running means over the stage's rounds but the very first, by name; log-odds of the streams and of p_meta, agreement with the
             neighbours and loss of the label, (N,) each; prior, (N, K). Empty before the first round.
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
@@ -170,7 +170,7 @@ class Judge:
         )
 
     def _average(self, assessment: Assessment) -> None:
-        """Take the round into the means."""
+        """Take the round into the means; the first one, that trusted every label, is left out from the second on."""
         views = assessment.views
         found = {
             "p_loss": log_odds(assessment.streams.p_loss),
@@ -181,8 +181,9 @@ class Judge:
             "prior": assessment.consensus.prior,
         }
         before = self.means
+        joins = bool(before) and self.num_rounds > 2
         self.means = {
-            name: NEWEST * values + (1 - NEWEST) * before[name] if before else values for name, values in found.items()
+            name: NEWEST * values + (1 - NEWEST) * before[name] if joins else values for name, values in found.items()
         }
         if before:
             self.change = float(np.abs(sigmoid(self.means["p_meta"]) - sigmoid(before["p_meta"])).mean())
