@@ -74,8 +74,9 @@ class Judge:
         hits: in how many rounds the model predicted each class, (N, K).
         losses: summed losses of the given label over all rounds, (N,).
         num_rounds: rounds so far.
-        means: running means over the stage's rounds but the very first, by name; log-odds of the streams and of p_meta, agreement with the
-            neighbours and loss of the label, (N,) each; prior, (N, K). Empty before the first round.
+        means: running means over the stage's rounds but the very first, by name: log-odds of the streams and of p_meta,
+            agreement with the neighbours and loss of the label, (N,) each; prior, (N, K). Empty before a stage's first
+            round.
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
         share_right: mean of p_meta in the first round of a random start, None before and elsewhere.
