@@ -155,6 +155,16 @@ def test_quick_trains_heads_only(data: Path, tmp_path: Path):
     assert "heads.4.weight" in load_file(out / "model.safetensors")
 
 
+def test_frozen_rounds_end_when_nothing_moves(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    words = ("--effort", "quick", "--weights", data / "weights.safetensors", "--rounds", 30)
+    numbers = []
+    for name, settled in (("soon", 0.02), ("late", 0.0)):
+        monkeypatch.setattr("labelclean.train.loop.SETTLED", settled)
+        assert call(*fit_words(data, tmp_path / name, *words)) == 0
+        numbers.append(read_history(RunFolder(tmp_path / name)).num_rows)
+    assert 2 <= numbers[0] < numbers[1] == 30
+
+
 @pytest.mark.parametrize("setting", ['streams = "mixture"', "purification = false", "mixup = 0", "batch_size = 7"])
 def test_other_settings(data: Path, tmp_path: Path, setting: str):
     (tmp_path / "fit.toml").write_text(f"{SETTINGS}\n{setting}\n")

@@ -1,0 +1,90 @@
+"""A judge's memory of its rounds, on three clouds of points with some labels flipped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from labelclean.config import FitConfig
+from labelclean.records import UNKNOWN, FloatArray
+from labelclean.train.heads import FrozenLearner
+from labelclean.train.judge import LEAST_TRUST, Assessment, Judge, Labels
+from labelclean.tssd.purification import log_odds, sigmoid
+
+NUM_ROWS = 240
+
+
+@pytest.fixture
+def learner_and_judge() -> tuple[FrozenLearner, Judge]:
+    rng = np.random.default_rng(0)
+    truth = np.arange(NUM_ROWS) % 3
+    features = (rng.normal(size=(NUM_ROWS, 8)) + 1.5 * np.eye(8)[truth]).astype(np.float32)
+    wrong = rng.random(NUM_ROWS) < 0.25
+    fold = np.arange(NUM_ROWS) // 3 % 5
+    labels = Labels(
+        given=np.where(wrong, (truth + 1) % 3, truth),
+        golden=np.full(NUM_ROWS, UNKNOWN),
+        golden_chances=np.full(NUM_ROWS, np.nan),
+        fold=fold,
+        groups=np.arange(NUM_ROWS),
+        num_classes=3,
+    )
+    learner = FrozenLearner(features, fold, num_neighbors=10, device=torch.device("cpu"))
+    return learner, Judge(labels, FitConfig())
+
+
+def run_round(learner: FrozenLearner, judge: Judge) -> Assessment:
+    learner.train([judge.lesson], advance=lambda _: None)
+    (scan,) = learner.scan(advance=lambda _: None)
+    return judge.assess(scan, rng=np.random.default_rng(judge.num_rounds))
+
+
+def p_meta(found: Assessment) -> FloatArray:
+    return found.purified.p_meta
+
+
+def test_means_leave_the_first_round_out_and_halve_the_weight_of_older_ones(learner_and_judge):
+    learner, judge = learner_and_judge
+    assert judge.change == np.inf
+    odds = []
+    for _ in range(4):
+        before = judge.means.get("p_meta")
+        odds.append(log_odds(p_meta(run_round(learner, judge))))
+        if before is not None:
+            moved = np.abs(sigmoid(judge.means["p_meta"]) - sigmoid(before))
+            assert judge.change == pytest.approx(moved.mean())
+        if len(odds) <= 2:
+            np.testing.assert_allclose(judge.means["p_meta"], odds[-1])
+    np.testing.assert_allclose(judge.means["p_meta"], odds[1] / 4 + odds[2] / 4 + odds[3] / 2)
+    np.testing.assert_allclose(judge.trust, np.maximum(sigmoid(judge.means["p_meta"]), LEAST_TRUST))
+    p_right = np.take_along_axis(judge.lesson.targets, judge.labels.given[:, None], axis=1)[:, 0]
+    np.testing.assert_allclose(p_right, sigmoid(judge.means["p_meta"]), atol=2e-3)
+
+
+@pytest.mark.parametrize("holds_level", [True, False])
+def test_the_first_round_can_settle_how_many_labels_are_right(learner_and_judge, holds_level: bool):
+    learner, judge = learner_and_judge
+    judge.start_stage(None, holds_level=holds_level)
+    levels = [p_meta(run_round(learner, judge)).mean() for _ in range(3)]
+    assert levels[0] == pytest.approx(0.75, abs=0.1)
+    same = levels[1:] == pytest.approx([levels[0]] * 2, abs=1e-4)
+    assert same == holds_level
+    assert (judge.share_right is not None) == holds_level
+
+
+def test_a_restored_judge_goes_on_as_it_would_have(learner_and_judge):
+    learner, judge = learner_and_judge
+    judge.start_stage(None, holds_level=True)
+    for _ in range(3):
+        run_round(learner, judge)
+    twin = Judge(judge.labels, judge.config)
+    twin.start_stage(None, holds_level=True)
+    twin.restore({name: values.copy() for name, values in judge.state().items()}, None)
+    (scan,) = learner.scan(advance=lambda _: None)
+    for each in (judge, twin):
+        each.assess(scan, rng=np.random.default_rng(3))
+    for name, values in judge.means.items():
+        np.testing.assert_array_equal(twin.means[name], values, err_msg=name)
+    assert twin.share_right == judge.share_right
+    assert twin.num_rounds == judge.num_rounds == 4
