@@ -45,7 +45,7 @@ def as_markdown(rows: pd.DataFrame) -> str:
 def _contest(rows: pd.DataFrame) -> str:
     """AP and F1 beside those of the rival that is best in the mean, by cell with noise."""
     ours = rows[rows["way"] == OURS].set_index(CELL[:-1])
-    lines = ["| cell | seeds | AP | best rival's AP | F1 | best rival's F1 |", "|---" * 6 + "|"]
+    lines = _head("cell", "seeds", "AP", "best rival's AP", "F1", "best rival's F1")
     noisy = rows[(rows["way"] != OURS) & (rows["noise_rate_true"] > 0)]
     for cell, part in noisy.groupby(CELL, sort=False):
         cells = [", ".join(map(str, cell)), str(part["seed"].nunique())]
@@ -76,11 +76,16 @@ def _worth(rows: pd.DataFrame) -> str:
         "noise_rate_estimated": "noise est.",
         "noise_rate_true": "noise",
     }
-    lines = [f"| cell | {' | '.join(columns.values())} |", "|---" * (1 + len(columns)) + "|"]
+    lines = _head("cell", *columns.values())
     for cell, part in rows.groupby(CELL[:-1], sort=False):
         cells = [_mean(part[name]) for name in columns]
         lines.append(f"| {', '.join(map(str, cell))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _head(*columns: str) -> list[str]:
+    """The first two lines of a table."""
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
 def _mean(values: pd.Series[float]) -> str:
@@ -90,10 +95,7 @@ def _mean(values: pd.Series[float]) -> str:
 def _table(part: pd.DataFrame) -> str:
     groups = part.groupby("way", sort=False)
     mean, spread = groups.mean(numeric_only=True), groups.std(numeric_only=True, ddof=0)
-    lines = [
-        "| way | " + " | ".join([*FIGURES.values(), *COSTS.values()]) + " |",
-        "|---" * (1 + len(FIGURES) + len(COSTS)) + "|",
-    ]
+    lines = _head("way", *FIGURES.values(), *COSTS.values())
     for way in mean.sort_values(["average_precision", "f1"], ascending=False).index:
         cells = [_figure(mean.at[way, name], spread.at[way, name], part["seed"].nunique()) for name in FIGURES]
         cells += [f"{mean.at[way, name]:,.0f}" for name in ("forward", "backward", "seconds")]
@@ -122,11 +124,17 @@ def ablation_as_markdown(rows: pd.DataFrame) -> str:
 
 
 def _ablation_table(part: pd.DataFrame) -> str:
-    lines = [
-        "| variant | AP: mean change (worst, best) | F1: mean change (worst, best) | ECE | noise off by "
-        "| certain pure | certain share | rejected of clean | s |",
-        "|---" * 9 + "|",
-    ]
+    lines = _head(
+        "variant",
+        "AP: mean change (worst, best)",
+        "F1: mean change (worst, best)",
+        "ECE",
+        "noise off by",
+        "certain pure",
+        "certain share",
+        "rejected of clean",
+        "s",
+    )
     for variant, found in part.groupby("variant", sort=False):
         noisy, clean = found[found["noise_rate_true"] > 0], found[found["noise_rate_true"] == 0]
         cells = [_change(noisy, name) for name in ("average_precision", "f1")]

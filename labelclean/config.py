@@ -123,14 +123,12 @@ class FitConfig:
                 raise ConfigError(
                     f"{name}: {value!r} is not a number from {low:g} to {high:g}", hint=f"Set {name} within that range."
                 )
-        if self.distrust > self.trust:
-            raise ConfigError(
-                f"distrust {self.distrust:g} lies above trust {self.trust:g}", hint="Lower distrust or raise trust."
-            )
-        if self.trust > self.certain:
-            raise ConfigError(
-                f"trust {self.trust:g} lies above certain {self.certain:g}", hint="Lower trust or raise certain."
-            )
+        for lower, upper in (("distrust", "trust"), ("trust", "certain")):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if low > high:
+                raise ConfigError(
+                    f"{lower} {low:g} lies above {upper} {high:g}", hint=f"Lower {lower} or raise {upper}."
+                )
         if self.weights == "none" and not self.finetune:
             raise ConfigError(
                 "weights none, and the backbone stays frozen: features of a random network say nothing",

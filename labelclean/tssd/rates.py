@@ -57,21 +57,23 @@ class WrongLabels:
         counts = [(float(w[rows].sum()), float(w[~rows].sum())) for w in map(self._expected, self.ways)]
         if min(inside + outside for inside, outside in counts) <= 0:
             return None
-        if min((self.known & part).sum() for part in (rows, ~rows)) >= MIN_GOLDEN:
+        parts = (rows, ~rows)
+        by_golden = min((self.known & part).sum() for part in parts) >= MIN_GOLDEN
+        if by_golden:
             (inside, its_variance), (outside, other_variance) = (
                 (part.sum() * value, part.sum() ** 2 * variance)
-                for part in (rows, ~rows)
-                for value, variance in (self._corrected(part),)
+                for part, (value, variance) in zip(parts, map(self._corrected, parts), strict=True)
             )
             if inside + outside <= 0:
                 return None
-            variance = (outside**2 * its_variance + inside**2 * other_variance) / (inside + outside) ** 4
+        else:
+            inside, outside = counts[-1]
+            best = self._expected(self.ways[-1])
+            its_variance, other_variance = (float((best * (1 - best))[part].sum()) for part in parts)
+        variance = (outside**2 * its_variance + inside**2 * other_variance) / (inside + outside) ** 4
+        if by_golden:
             return interval(inside / (inside + outside), norm.ppf(UPPER) * np.sqrt(variance))
-        inside, outside = counts[-1]
-        best = self._expected(self.ways[-1])
-        its_variance, other_variance = (float((best * (1 - best))[part].sum()) for part in (rows, ~rows))
-        draws = (outside**2 * its_variance + inside**2 * other_variance) / (inside + outside) ** 4
-        return pooled([inside / (inside + outside) for inside, outside in counts], within=draws)
+        return pooled([inside / (inside + outside) for inside, outside in counts], within=variance)
 
     def _expected(self, p: FloatArray) -> FloatArray:
         """Expected number of wrong labels in each row, 0 or 1 in golden ones, (N,)."""
