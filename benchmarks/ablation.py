@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -53,22 +54,20 @@ def main() -> None:
     rows = pd.read_parquet(args.out).to_dict("records") if args.out.exists() else []
     known = {tuple(row[name] for name in KEY) for row in rows}
     for data in data_sets:
-        for noise in data.noise:
-            for seed in seeds:
-                for effort in efforts:
-                    where = {"data": data.name, "noise": noise, "seed": seed, "effort": effort}
-                    wanted = [
-                        variant
-                        for variant in VARIANTS
-                        if effort in variant.efforts
-                        and (not args.only or variant.name in args.only)
-                        and (*where.values(), variant.name) not in known
-                    ]
-                    for variant, found in _measure(data, noise, seed, effort, wanted):
-                        print(*where.values(), variant, f"AP {found['average_precision']:.3f} F1 {found['f1']:.3f}",
-                              flush=True)  # fmt: skip
-                        rows.append({**where, "variant": variant, **found})
-                        pd.DataFrame(rows).to_parquet(args.out)
+        for noise, seed, effort in product(data.noise, seeds, efforts):
+            where = {"data": data.name, "noise": noise, "seed": seed, "effort": effort}
+            wanted = [
+                variant
+                for variant in VARIANTS
+                if effort in variant.efforts
+                and (not args.only or variant.name in args.only)
+                and (*where.values(), variant.name) not in known
+            ]
+            for variant, found in _measure(data, noise, seed, effort, wanted):
+                print(*where.values(), variant, f"AP {found['average_precision']:.3f} F1 {found['f1']:.3f}",
+                      flush=True)  # fmt: skip
+                rows.append({**where, "variant": variant, **found})
+                pd.DataFrame(rows).to_parquet(args.out)
     publish(ablation_as_markdown(pd.DataFrame(rows)), args.markdown)
 
 
