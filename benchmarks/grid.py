@@ -47,10 +47,21 @@ from labelclean.fit import run_fit
 from labelclean.records import FloatArray, SilentReporter
 from labelclean.results.evaluate import evaluate
 from labelclean.results.run_folder import RunFolder, read_run
-from labelclean.results.verdicts import CERTAIN_CLEAN, PREFIX, PURIFIED, REJECTED, read_verdicts
+from labelclean.results.verdicts import (
+    CERTAIN_CLEAN,
+    PREFIX,
+    PURIFIED,
+    REJECTED,
+    read_estimate,
+    read_metadata,
+    read_verdicts,
+)
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, choose_precision
 from labelclean.train.trainer import scan_images
+
+ESTIMATES = ("noise_rate", "expected_precision", "expected_recall")
+"""What a run says of itself with an interval, by its name in the metadata."""
 
 FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, Cost]] = {}
 """Frozen features by data set and rows, and what they cost."""
@@ -135,7 +146,7 @@ def judge_cell(cell: Cell, config: FitConfig, out: Path) -> dict[str, Any]:
         cell.index,
         config,
         out=out,
-        golden=None,
+        golden=(),
         resume=False,
         overwrite=False,
         reporter=SilentReporter(),
@@ -237,8 +248,12 @@ def as_verdicts(found: Judgement, cell: Cell) -> pa.Table:
 
 
 def figures(verdicts: pa.Table, cell: Cell) -> dict[str, Any]:
-    """All figures of an evaluation, and of purification against simpler choices among the uncertain rows."""
+    """All figures of an evaluation, the run's intervals, and purification against simpler choices of uncertain rows."""
     found = asdict(evaluate(verdicts, cell.truth))
+    metadata = read_metadata(verdicts)
+    for name in ESTIMATES:
+        estimate = read_estimate(metadata.get(name, "null"))
+        found[f"{name}_low"], found[f"{name}_high"] = (estimate.low, estimate.high) if estimate else (None, None)
     if "division" in verdicts.column_names:
         uncertain = np.asarray(verdicts["division"].to_pylist()) == "uncertain"
         purified = np.asarray(verdicts["verdict"].to_pylist()) == PURIFIED

@@ -25,6 +25,14 @@ OURS = "labelclean"
 COSTS = {"forward": "forward", "backward": "backward", "seconds": "s", "peak_memory_bytes": "GiB"}
 
 
+INTERVALS = {
+    "noise": ("noise_rate", "noise_rate_true"),
+    "precision": ("expected_precision", "precision"),
+    "recall": ("expected_recall", "recall"),
+}
+"""What a run estimates, and the column of the true value."""
+
+
 def as_markdown(rows: pd.DataFrame) -> str:
     """What labelclean reaches against the best rival, what its verdicts are worth, and a table for every cell."""
     parts = [
@@ -76,11 +84,18 @@ def _worth(rows: pd.DataFrame) -> str:
         "noise_rate_estimated": "noise est.",
         "noise_rate_true": "noise",
     }
-    lines = _head("cell", *columns.values())
+    lines = _head("cell", *columns.values(), *(f"in the interval: {name}" for name in INTERVALS))
     for cell, part in rows.groupby(CELL[:-1], sort=False):
-        cells = [_mean(part[name]) for name in columns]
+        cells = [_mean(part[name]) for name in columns] + [_held(part, *names) for names in INTERVALS.values()]
         lines.append(f"| {', '.join(map(str, cell))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _held(rows: pd.DataFrame, estimate: str, truth: str) -> str:
+    """In how many of the runs an interval holds the true value."""
+    rows = rows[rows[truth].notna() & rows[f"{estimate}_low"].notna()]
+    holds = rows[truth].between(rows[f"{estimate}_low"], rows[f"{estimate}_high"])
+    return f"{holds.sum()} of {len(rows)}" if len(rows) else ""
 
 
 def _head(*columns: str) -> list[str]:

@@ -55,12 +55,10 @@ def one_stream(scores: Scores, kept: slice) -> dict[str, Any]:
         p = of_label(channel.posterior(channel.prior(scores(views)), labels), labels)
         return Streams(p_loss=p, p_feature=p, guards=())
 
-    def evidence(views: Sequence[View], consensus: Consensus, hits: FloatArray) -> Evidence:
-        whole = gather_evidence(views, consensus, hits)
+    def evidence(views: Sequence[View], consensus: Consensus) -> Evidence:
+        whole = gather_evidence(views, consensus)
         tables = [table for place, table in enumerate(whole.tables) if place % 3 in range(3)[kept]]
-        certainty = whole.certainty[:, 1::2] if scores is feature_scores else whole.certainty[:, ::2]
-        hits = np.zeros_like(hits) if scores is feature_scores else hits
-        return replace(whole, tables=tuple(tables), certainty=certainty, hits=hits)
+        return replace(whole, tables=tuple(tables))
 
     absent = "loss_scores" if scores is feature_scores else "feature_scores"
     return {
@@ -70,14 +68,10 @@ def one_stream(scores: Scores, kept: slice) -> dict[str, Any]:
     }
 
 
-def without_evidence(**blank: Callable[[Evidence], Any]) -> dict[str, Any]:
-    """Stand-in for the evidence, some fields of which are replaced."""
-
-    def evidence(views: Sequence[View], consensus: Consensus, hits: FloatArray) -> Evidence:
-        whole = gather_evidence(views, consensus, hits)
-        return replace(whole, **{name: make(whole) for name, make in blank.items()})
-
-    return {"labelclean.train.judge.gather_evidence": evidence}
+def without_odds(views: Sequence[View], consensus: Consensus) -> Evidence:
+    """The evidence without what the channel says of each label."""
+    whole = gather_evidence(views, consensus)
+    return replace(whole, clean_odds=np.zeros_like(whole.clean_odds))
 
 
 def pairs_without(kind: str) -> dict[str, Any]:
@@ -139,15 +133,7 @@ VARIANTS = (
     ),
     Variant(name="no MSP", settings={"purification": False}),
     Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),
-    Variant(
-        name="MSP without the channel's odds",
-        stand_ins=without_evidence(clean_odds=lambda whole: np.zeros_like(whole.clean_odds)),
-    ),
-    Variant(name="MSP without hits", stand_ins=without_evidence(hits=lambda whole: np.zeros_like(whole.hits))),
-    Variant(
-        name="MSP without certainty",
-        stand_ins=without_evidence(certainty=lambda whole: np.zeros_like(whole.certainty)),
-    ),
+    Variant(name="MSP without the channel's odds", stand_ins={"labelclean.train.judge.gather_evidence": without_odds}),
     Variant(name="MSP without drawn wrong pairs", stand_ins=pairs_without("drawn")),
     Variant(name="MSP without certain negatives", stand_ins=pairs_without("given")),
     Variant(name="MSP, wrong pairs drawn evenly", stand_ins={"labelclean.tssd.purification.draw_wrong": draw_evenly}),

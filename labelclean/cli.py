@@ -72,7 +72,7 @@ def check(
     from labelclean.data.images import decode_all
     from labelclean.data.index import read_manifest
 
-    manifest = read_manifest(images, index, path_column=path_column, label_column=label_column, golden=golden)
+    manifest = read_manifest(images, index, path_column=path_column, label_column=label_column, golden=golden or ())
     reporter = console.RichReporter(quiet=quiet)
     with tempfile.TemporaryDirectory(prefix="labelclean-") as scratch:
         cache = Path(scratch) / "pixels"
@@ -153,7 +153,7 @@ def fit(
     started = 0.0 if resume else time.time() - 1
     try:
         run = run_fit(
-            images, index, config, out=out, golden=golden, resume=resume, overwrite=overwrite, reporter=reporter
+            images, index, config, out=out, golden=golden or (), resume=resume, overwrite=overwrite, reporter=reporter
         )
     except KeyboardInterrupt:
         raise FitInterruptedError(_how_to_resume(started, out)) from None
@@ -203,7 +203,7 @@ def export(
     run: options.AnyRun = None,
     *,
     out: options.ExportOut,
-    form: options.Form = "csv",
+    form: options.Form = None,
     keep: options.Keep = None,
     relabel: options.Relabel = False,
     budget: options.Budget = None,
@@ -224,7 +224,7 @@ def golden(
     run: options.AnyRun = None,
     *,
     out: options.GoldenOut,
-    count: options.Count = 200,
+    count: options.Count = None,
     seed: options.AnySeed = 0,
     overwrite: options.Replace = False,
     verbose: options.Verbose = False,
@@ -359,7 +359,7 @@ def _json_object(text: str | None, flag: str) -> dict[str, Any] | None:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"not JSON: {error}", param_hint=flag) from None
+        raise typer.BadParameter(f"not JSON, as '{{\"a\": 1}}' would be: {error}", param_hint=flag) from None
     if not isinstance(content, dict) or _holds_null(content):
         raise typer.BadParameter("not a JSON object, or null in it.", param_hint=flag)
     return content

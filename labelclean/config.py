@@ -10,12 +10,13 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from labelclean.errors import ConfigError
 
 Effort = Literal["quick", "standard", "thorough"]
-Judge = Literal["auto", "crossfit", "peer", "self"]
+JudgeKind = Literal["auto", "crossfit", "peer", "self"]
 StreamKind = Literal["channel", "mixture"]
 Stem = Literal["auto", "small", "native"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -32,7 +33,7 @@ class FitConfig:
     effort: Effort = "standard"
     """What the job may cost; chooses the defaults in PRESETS."""
     seed: int = 0
-    """Start of every random choice, >= 0. On one machine the same seed gives the same verdicts."""
+    """Start of every random choice, >= 0. On the CPU of one machine the same seed gives the same verdicts."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps: where the networks run."""
     workers: int = 0
@@ -67,7 +68,7 @@ class FitConfig:
     rounds: int = 0
     """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 3 from
     a random start. Where the backbone stays frozen: at most so many, as with warm_rounds."""
-    judge: Judge = "auto"
+    judge: JudgeKind = "auto"
     """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
     two networks that divide the data for each other; self: one network and its moving average. Of the last two a tenth
     of the labels, of few rows up to a half, and all golden ones are held out; what teaching does to the others is taken
@@ -96,7 +97,7 @@ class FitConfig:
     learning_rate: float = 0.0
     """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start."""
     weight_decay: float = 5e-4
-    """Decoupled from the learning rate by SGD's own rule, >= 0."""
+    """L2 penalty on the weights, as SGD takes it, >= 0."""
     ema_decay: float = 0.995
     """Decay per step of the moving average that scans the data, in [0, 1)."""
     mixup: float = 0.3
@@ -112,16 +113,14 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            choices = get_args(kind)
-            if choices and all(isinstance(choice, str) for choice in choices) and getattr(self, name) not in choices:
-                raise ConfigError(
-                    f"{name}: {getattr(self, name)!r} is none of {', '.join(choices)}", hint=f"Choose one for {name}."
-                )
+            value = getattr(self, name)
+            if not _fits(value, kind):
+                raise ConfigError(f"{name}: {value!r} is {_no_such(kind)}", hint=f"Choose another value for {name}.")
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            if not low <= value <= high:
                 raise ConfigError(
-                    f"{name}: {value!r} is not a number from {low:g} to {high:g}", hint=f"Set {name} within that range."
+                    f"{name}: {value:g} is not from {low:g} to {high:.10g}", hint=f"Set {name} within that range."
                 )
         for lower, upper in (("distrust", "trust"), ("trust", "certain")):
             low, high = getattr(self, lower), getattr(self, upper)
@@ -139,10 +138,37 @@ class FitConfig:
                 f"image_size {self.image_size}, batch_size {self.batch_size}: too small",
                 hint="Use an image size of at least 8 and a batch of at least 2, or 0 to have them chosen.",
             )
-        for name in ("mean", "std"):
+        for name, lowest in (("mean", 0.0), ("std", 1e-6)):
             value = getattr(self, name)
-            if value is not None and (len(value) not in (1, 3) or (name == "std" and min(value) <= 0)):
-                raise ConfigError(f"{name}: {value} are not one or three numbers", hint=f"Give {name} as 0.5 or a,b,c.")
+            if value is not None and (len(value) not in (1, 3) or not all(lowest <= part <= 1 for part in value)):
+                raise ConfigError(
+                    f"{name}: {', '.join(map(str, value))}: not one or three numbers for pixels in [0, 1]",
+                    hint=f"Give {name} as 0.5 or a,b,c; divide by 255 what is meant for pixels up to 255.",
+                )
+
+
+WRONG_KIND = {int: "not a whole number", float: "not a number", bool: "neither true nor false", str: "not a text"}
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is of the type of a setting; whole numbers are numbers, true and false are none."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in parts
+    if origin is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, parts[0]) for item in value)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if kind is float else origin or kind)
+
+
+def _no_such(kind: Any) -> str:
+    """What a value is that does not fit a type."""
+    if get_origin(kind) is Literal:
+        return f"none of {', '.join(get_args(kind))}"
+    return WRONG_KIND.get(kind, "not of the right kind")
 
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -186,14 +212,33 @@ def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
     """
     given = {name: value for name, value in flags.items() if value is not None}
     stored = read_toml(file) if file else {}
-    effort = given.get("effort", stored.get("effort", "standard"))
-    if effort not in PRESETS:
-        raise ConfigError(f"effort: {effort!r} is none of {', '.join(PRESETS)}", hint="Choose one of them.")
+    of_file = stored.get("effort", FitConfig().effort)
+    effort = given.get("effort", of_file)
+    for name in (of_file, effort):
+        if name not in PRESETS:
+            raise ConfigError(f"effort: {name!r} is none of {', '.join(PRESETS)}", hint="Choose one of them.")
+    if effort != of_file:
+        stored = _without_preset(stored, of_file)
     merged = {**PRESETS[effort], **stored, **given}
     for name in ("mean", "std"):
-        if isinstance(merged.get(name), list):
-            merged[name] = tuple(merged[name])
+        value = merged.get(name)
+        if isinstance(value, list | int | float):
+            merged[name] = tuple(value) if isinstance(value, list) else (value,)
     return FitConfig(**merged)
+
+
+def _without_preset(stored: dict[str, Any], effort: str) -> dict[str, Any]:
+    """Settings of a file but for those that it has only because of its effort, which another effort may replace."""
+    default = FitConfig()
+    implied = {name: getattr(default, name) for preset in PRESETS.values() for name in preset} | PRESETS[effort]
+    return {name: value for name, value in stored.items() if name not in implied or implied[name] != value}
+
+
+def contradictions(config: FitConfig, stored: FitConfig) -> list[str]:
+    """Settings that were chosen, as their value is not the default, and are others in a stored configuration."""
+    default = FitConfig()
+    names = [item.name for item in dataclasses.fields(FitConfig)]
+    return [name for name in names if getattr(config, name) not in (getattr(default, name), getattr(stored, name))]
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from labelclean.published.listing import Indexed
     from labelclean.results.corrupted import Corrupted
     from labelclean.results.evaluate import Evaluation
-    from labelclean.results.export import Exported
+    from labelclean.results.export import Cut, Exported
     from labelclean.results.golden import Chosen
     from labelclean.results.report import Summary
 
@@ -80,7 +80,7 @@ class RichReporter:
             if self._bars is None:
                 self._bars = _progress_bars(self._console)
                 self._bars.start()
-            task = self._bars.add_task(self._indent() + phase, total=total)
+            task = self._bars.add_task(self._indent() + phase, total=total, progress="")
         self._phases.append(_Phase(phase, total, task))
 
     def advance(self, units: int = 1) -> None:
@@ -90,7 +90,7 @@ class RichReporter:
         phase = self._phases[-1]
         phase.done += units
         if self._bars is not None and phase.task is not None:
-            self._bars.advance(phase.task, units)
+            self._bars.update(phase.task, advance=units, progress=phase.progress)
         elif time.monotonic() - phase.told > SECONDS_PER_LINE:
             phase.told = time.monotonic()
             indent = "  " * (len(self._phases) - 1)
@@ -120,12 +120,12 @@ class RichReporter:
 
 
 def _progress_bars(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[progress]}", markup=False),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -197,22 +197,39 @@ def render_indexed(indexed: Indexed) -> None:
 
 def render_exported(exported: Exported) -> None:
     """Show what was written, and how far a wanted precision is sure."""
+    from labelclean.rendering import number
+
+    selected = exported.selected
     relabelled = f", {exported.num_relabelled:,} of them relabelled" if exported.num_relabelled else ""
-    show_line(f"{exported.num_kept:,} of {exported.num_rows:,} rows{relabelled}")
-    cut = exported.cut
-    if cut is not None:
-        sure = "by p_clean, without golden rows to test it"
-        if cut.confidence is not None:
-            sure = f"shown by {cut.num_golden:,} golden rows with {cut.confidence:.0%} confidence"
-        show_line(f"  share of right labels, as expected: {cut.precision:.1%}; the wanted one is {sure}")
+    show_line(f"{len(selected.rows):,} of {number(exported.num_rows, 'row')}{relabelled}")
+    if selected.num_contradicted:
+        show_line(f"  {selected.num_contradicted:,} left out: another label of the same picture is likelier")
+    if selected.num_without_other:
+        same = number(selected.num_without_other, "rejected row")
+        show_line(f"  {same} left out: no other label is suggested")
+    if selected.cut is not None:
+        show_line(f"  {_assurance(selected.cut)}")
     show_line(f"  {exported.file}")
+
+
+def _assurance(cut: Cut) -> str:
+    """What is expected of the rows above a cut, and what golden rows show of them."""
+    tested = "not tested, no golden rows"
+    if cut.confidence is not None:
+        above = f"{cut.num_golden:,} above the cut, wrong ones left out"
+        tested = f"golden rows show at least {100 * cut.wanted:g}% with {cut.confidence:.0%} confidence ({above})"
+    return f"share of right labels: {cut.precision:.1%} expected by p_clean; {tested}"
 
 
 def render_chosen(chosen: Chosen) -> None:
     """Show which rows were written, and what to do with them."""
     show_line(f"{chosen.num_rows:,} of {chosen.num_candidates:,} rows, the uncertain ones more often than others")
     show_line(f"  {chosen.file}")
-    show_line("Write the true label into the column golden, or leave it empty; then: labelclean fit ... --golden FILE")
+    given = "--golden FILE"
+    if chosen.num_golden:
+        show_line(f"Left out: {chosen.num_golden:,} earlier golden rows; give their file as well as this one")
+        given = "--golden OLD --golden NEW"
+    show_line(f"Write the true label into the column golden, or leave it empty; then: labelclean fit ... {given}")
 
 
 def show_json(content: dict[str, Any]) -> None:

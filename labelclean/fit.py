@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelclean import __version__
-from labelclean.config import FitConfig, as_dict, read_toml, resolve
+from labelclean.config import FitConfig, as_dict, contradictions, read_toml, resolve
 from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
+from labelclean.errors import RunFolderError
 from labelclean.files import write_atomically, write_json
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
 from labelclean.records import Findings, Manifest, Reporter
@@ -51,7 +51,7 @@ def run_fit(
     config: FitConfig,
     *,
     out: Path | None,
-    golden: Path | None,
+    golden: Sequence[Path],
     resume: bool,
     overwrite: bool,
     reporter: Reporter,
@@ -63,7 +63,7 @@ def run_fit(
         index: the index; None: a folder per class.
         config: how to go about it; an unfinished run that is resumed keeps its own.
         out: the run folder; None: a new one below runs/.
-        golden: a file of trusted labels.
+        golden: files of trusted labels.
         resume: carry on an unfinished run.
         overwrite: replace an earlier run's files when this one is done.
         reporter: told how far the work is.
@@ -109,10 +109,21 @@ def _traces_removed_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[N
 
 
 def _begin(folder: RunFolder, config: FitConfig, *, resume: bool) -> FitConfig:
-    """Open the checkpoint; the settings of the run, which are its own earlier ones where it is resumed."""
+    """Open the checkpoint; the settings of the run, which are its own earlier ones where it is resumed.
+
+    Raises:
+        RunFolderError: it is resumed with other settings.
+    """
     stored = folder.checkpoint / "config.toml"
     if resume and stored.exists():
-        return resolve(flags=read_toml(stored))
+        own = resolve(flags=read_toml(stored))
+        others = contradictions(config, own)
+        if others:
+            raise RunFolderError(
+                f"{folder.path}: the unfinished run has another {', '.join(others)}",
+                hint="Resume with the same settings, or none, or start anew with --overwrite.",
+            )
+        return own
     folder.checkpoint.mkdir(exist_ok=True)
     write_config(stored, config)
     return config
@@ -209,7 +220,6 @@ def _about_run(
     import timm
     import torch
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "versions": {
             "labelclean": __version__,
@@ -227,6 +237,16 @@ def _about_run(
         "class_names": list(inputs.manifest.class_names),
         "image_passes": {"forward": result.forward_passes, "backward": result.backward_passes},
         "timings": {**watch.seconds, "total": round(time.perf_counter() - watch.started, 3)},
-        "peak_memory_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+        "peak_memory_bytes": _peak_memory(),
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
     }
+
+
+def _peak_memory() -> int | None:
+    """The most memory that the process has held, in bytes; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

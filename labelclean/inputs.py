@@ -16,6 +16,7 @@ import numpy as np
 
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded, decode_all, open_map
+from labelclean.data.inspect import alike_classes
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import Fault, IntArray, Manifest, Reporter
@@ -69,7 +70,7 @@ def read_inputs(
     if config.strict and faults:
         raise InputError(min(faults.items())[1].message, hint="Mend it, or leave --strict away to have it marked.")
     rows = judged_rows(manifest, faults, images_dir)
-    _note_small_classes(manifest, rows, reporter)
+    _note_classes(manifest, rows, reporter)
     return Inputs(manifest, decoded, faults, rows, given_labels(manifest, decoded, rows, config))
 
 
@@ -100,11 +101,15 @@ def _meant_folder(manifest: Manifest, images_dir: Path) -> str:
     return f"The paths are relative to {above}: give that folder as IMAGES."
 
 
-def _note_small_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
+def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
+    """Name classes that are small, and those that are perhaps the same."""
     counts = np.bincount(manifest.label_ids[rows], minlength=len(manifest.class_names))
     small = [name for name, count in zip(manifest.class_names, counts, strict=True) if 0 < count < SMALL_CLASS]
     if small:
         reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {', '.join(small)}")
+    alike = "; ".join(" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names))
+    if alike:
+        reporter.note(f"classes that differ only by letter case or blank space: {alike}")
 
 
 def _decoded(

@@ -39,7 +39,8 @@ LabelColumn = Annotated[
     str | None, typer.Option(help="Column with the labels; else found by name.", rich_help_panel=INDEX)
 ]
 Golden = Annotated[
-    Path | None, typer.Option(help="Table of paths and trusted labels for some of the rows.", rich_help_panel=INDEX)
+    list[Path] | None,
+    typer.Option(help="Table of paths and trusted labels for some of the rows. Repeatable.", rich_help_panel=INDEX),
 ]
 
 Out = Annotated[Path | None, typer.Option(help="Run folder; else runs/NAME, numbered.", rich_help_panel=RUN)]
@@ -64,23 +65,28 @@ ExitOnFindings = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Exit with 1 when a row is unusable or doubled, or a picture has several labels.",
+        help="Exit with 1 when a row is unusable or doubled, a picture has several labels, or there is one class.",
         rich_help_panel=RUN,
     ),
 ]
 
 Backbone = Annotated[str | None, _setting("backbone", MODEL, "A timm image model.")]
 Weights = Annotated[str | None, _setting("weights", MODEL, "auto: timm's; none: random; or a weights file.")]
-ModelKwargs = Annotated[str | None, _setting("model_kwargs", MODEL, "Arguments for timm.create_model.", metavar="JSON")]
+ModelKwargs = Annotated[
+    str | None,
+    _setting("model_kwargs", MODEL, 'Arguments for timm.create_model, as in \'{"pad_type": "same"}\'.', metavar="JSON"),
+]
 Stem = Annotated[config.Stem | None, _setting("stem", MODEL, "small: keeps the resolution, for small images.")]
 ImageSize = Annotated[int | None, _setting("image_size", MODEL, "Side in pixels; 0: the model's own.")]
 Mean = Annotated[str | None, _setting("mean", MODEL, "Channel means of pixels in [0, 1].", metavar="A[,B,C]")]
 Std = Annotated[str | None, _setting("std", MODEL, "Channel deviations likewise.", metavar="A[,B,C]")]
 
 BatchSize = Annotated[int | None, _setting("batch_size", METHOD, "Rows per training step; 0: by the number of rows.")]
-Rounds = Annotated[int | None, _setting("rounds", METHOD, "Rounds of the loop.")]
-Epochs = Annotated[float | None, _setting("epochs", METHOD, "Passes over the data of each network.")]
-Judge = Annotated[config.Judge | None, _setting("judge", METHOD, "Which of the networks judges a row.")]
+Rounds = Annotated[int | None, _setting("rounds", METHOD, "Rounds of the loop; 0: as many as suit.")]
+Epochs = Annotated[
+    float | None, _setting("epochs", METHOD, "Passes over the data of each network; 0: as many as suit.")
+]
+Judge = Annotated[config.JudgeKind | None, _setting("judge", METHOD, "Which of the networks judges a row.")]
 Streams = Annotated[config.StreamKind | None, _setting("streams", METHOD, "How scores become probabilities.")]
 Trust = Annotated[float | None, _setting("trust", METHOD, "Both streams above it: the label is trusted.")]
 Distrust = Annotated[float | None, _setting("distrust", METHOD, "Both streams below it: the label is wrong.")]
@@ -95,19 +101,23 @@ Verbose = Annotated[
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 AnyRun = Annotated[Path | None, typer.Argument(help="Run folder; by default the newest finished one below runs/.")]
 ExportOut = Annotated[
-    Path, typer.Option("--out", help="File to write; for hf the images' folder, which gets a metadata.csv.")
+    Path,
+    typer.Option("--out", help="File, .csv or .parquet; for hf the folder of the images, which gets a metadata.csv."),
 ]
-Form = Annotated[config.ExportForm, typer.Option("--to", help="hf: for Hugging Face's image folders.")]
+Form = Annotated[
+    config.ExportForm | None,
+    typer.Option("--to", help="Default: by the ending of --out. hf: for Hugging Face's image folders."),
+]
 Keep = Annotated[str | None, typer.Option(help="Verdicts to keep. Default: certain_clean,purified.", metavar="A,B")]
-Relabel = Annotated[bool, typer.Option("--relabel", help="Keep rejected rows too, with their suggested label.")]
+Relabel = Annotated[bool, typer.Option("--relabel", help="Keep rejected rows too, with the label suggested instead.")]
 Budget = Annotated[int | None, typer.Option(help="Instead: so many rows likeliest to be wrong, worst first.")]
 Precision = Annotated[
     float | None, typer.Option(help="Instead: as many rows as hold this share of right labels, as in 0.99.")
 ]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace an older file.")]
 
-GoldenOut = Annotated[Path, typer.Option("--out", help="CSV to write and to fill in.")]
-Count = Annotated[int, typer.Option(help="How many rows to look at.")]
+GoldenOut = Annotated[Path, typer.Option("--out", help="File to write and to fill in, .csv.")]
+Count = Annotated[int | None, typer.Option(help="How many rows to look at. Default: 200, or all if there are fewer.")]
 
 SetName = Annotated[config.PublishedSet, typer.Argument(help="Which data set.", metavar="SET")]
 SetFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder into which it was unpacked.")]

@@ -27,6 +27,7 @@ MAX_CLASSES = 20
 """More classes than that are summed up in a line."""
 MAX_CASES = 5
 """Doubled rows and conflicts that are shown in full."""
+ROWS_IN_SPREADSHEETS = "Rows count from 0 below the header: row 0 is line 2 in a spreadsheet."
 
 
 def shown(text: str | None) -> str:
@@ -93,8 +94,12 @@ def inspection_view(inspection: Inspection) -> RenderableType:
         names = ", ".join(f"{shown(name)} ({count})" for name, count in small[:MAX_CLASSES])
         more = ", ..." if len(small) > MAX_CLASSES else ""
         parts.append(_remark(f"Classes with fewer than {inspection.min_class_rows} rows", names + more))
+    parts.extend(_class_remarks(inspection))
     parts.extend(_cases("Rows that name the same image", inspection.doubled_paths))
     parts.extend(_cases("Different paths, identical images", inspection.identical_images))
+    shows_rows = inspection.faults or inspection.doubled_paths or inspection.identical_images
+    if shows_rows and inspection.source.lower().endswith((".csv", ".tsv")):
+        parts.append(Text(ROWS_IN_SPREADSHEETS, style="dim"))
     if inspection.is_sound:
         parts.append(Text("Every row can be used, and no picture carries two labels.", style="green"))
     return _spaced(parts)
@@ -102,14 +107,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
 
 def evaluation_view(evaluation: Evaluation) -> RenderableType:
     """Verdicts against the truth."""
-    title = Text(f"{number(evaluation.num_rows, 'row')} with known truth", style="bold")
-    title.append(
-        f"   {evaluation.num_wrong:,} labels wrong, {evaluation.num_rejected:,} rejected, "
-        f"{evaluation.num_unreadable:,} unreadable, {evaluation.num_without_truth:,} left out",
-        style="not bold",
-    )
+    true = percent(evaluation.noise_rate_true)
     table = _table(("figure", "fixed"), ("", "right"), ("meaning", "left"))
-    before, true = percent(evaluation.accuracy_before), percent(evaluation.noise_rate_true)
     for name, value, meaning in (
         ("precision", evaluation.precision, "rejected labels that are wrong"),
         ("recall", evaluation.recall, "wrong labels that are rejected"),
@@ -126,13 +125,39 @@ def evaluation_view(evaluation: Evaluation) -> RenderableType:
             evaluation.purified_purity,
             f"right labels; {percent(evaluation.purified_share)} of rows are purified",
         ),
-        ("corrections", evaluation.correction_accuracy, "wrong labels rejected whose suggestion is right"),
-        ("accuracy after", evaluation.accuracy_after, f"right labels, suggestions taken; before: {before}"),
+        *_corrections(evaluation),
         ("calibration error", evaluation.calibration_error, "how far p_clean is off, on average"),
         ("estimated noise", evaluation.noise_rate_estimated, f"of the share of wrong labels; true: {true}"),
     ):
         table.add_row(name, Text(percent(value), style="bold"), meaning)
-    return _spaced([title, table])
+    return _spaced([_compared(evaluation), table])
+
+
+def _compared(evaluation: Evaluation) -> Group:
+    """Which rows were compared with the truth, and which left out."""
+    lines = [
+        f"{evaluation.num_wrong:,} labels wrong, {evaluation.num_rejected:,} rejected, "
+        f"{evaluation.num_unreadable:,} unreadable"
+    ]
+    if evaluation.num_without_truth:
+        lines.append(f"{evaluation.num_without_truth:,} left out: no truth known")
+    if evaluation.num_golden:
+        lines.append(f"{evaluation.num_golden:,} left out: decided by a golden label")
+    if evaluation.num_named < evaluation.num_rows and _corrections(evaluation):
+        lines.append(f"Corrections and accuracy are of the {evaluation.num_named:,} rows whose truth is not `?`")
+    title = Text(f"{number(evaluation.num_rows, 'row')} with known truth", style="bold")
+    return Group(title, *(Text(line) for line in lines))
+
+
+def _corrections(evaluation: Evaluation) -> list[tuple[str, float | None, str]]:
+    """What suggestions mend; nothing where `?` is all that is known of the wrong labels."""
+    before = evaluation.accuracy_before
+    if evaluation.num_named < evaluation.num_rows and (before is None or before == 1):
+        return []
+    return [
+        ("corrections", evaluation.correction_accuracy, "right suggestions for rejected wrong labels"),
+        ("accuracy after", evaluation.accuracy_after, f"right labels once corrected; before: {percent(before)}"),
+    ]
 
 
 def _spaced(parts: Iterable[RenderableType]) -> RenderableType:
@@ -255,6 +280,21 @@ def _remarks(summary: Summary) -> list[Text]:
         remarks.append(_remark("Guards in the last round", "; ".join(summary.guards)))
     if earlier:
         remarks.append(_remark("Guards in the rounds before", f"{earlier:,}, see history.parquet"))
+    return remarks
+
+
+def _class_remarks(inspection: Inspection) -> list[Text]:
+    """Classes that may be one class, and a data set that has but one."""
+    remarks = []
+    if inspection.alike_classes:
+        groups = [
+            " and ".join(f"{name!r} ({inspection.classes[name]:,})" for name in same)
+            for same in inspection.alike_classes[:MAX_CLASSES]
+        ]
+        more = "; ..." if len(inspection.alike_classes) > MAX_CLASSES else ""
+        remarks.append(_remark("Classes that differ only by letter case or blank space", "; ".join(groups) + more))
+    if not inspection.has_rival_classes:
+        remarks.append(_remark("Fewer than two classes", "no label can be wrong against another, and `fit` refuses"))
     return remarks
 
 

@@ -15,7 +15,7 @@ from benchmarks import ablation, confusions, grid
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
 from benchmarks.tables import COSTS, FIGURES, as_markdown
-from benchmarks.variants import VARIANTS, divide_unguarded, draw_evenly, pairs_without, without_evidence
+from benchmarks.variants import VARIANTS, divide_unguarded, draw_evenly, pairs_without, without_odds
 from labelclean.records import UNKNOWN, Bin
 from labelclean.tssd.division import divide
 from labelclean.tssd.streams import reach_consensus
@@ -147,6 +147,8 @@ def test_grid_measures_every_way_once_and_writes_the_table(
 def test_the_table_tells_ours_against_the_best_rival():
     figures = [*FIGURES, *COSTS, "purified_purity", "purity_by_loss", "purity_at_random", "num_rejected", "num_rows"]
     plain = dict.fromkeys(figures, 0.5) | {"noise_rate_true": 0.2, "certain_share": 0.6, "certain_purity": 0.9}
+    for name in grid.ESTIMATES:
+        plain |= {f"{name}_low": 0.1, f"{name}_high": 0.4}
     aps = {"labelclean": (0.8, 0.9), "steady": (0.6, 0.6), "lucky once": (0.7, 0.3)}
     rows = pd.DataFrame(
         {"data": "pets", "noise": "planted", "seed": seed, "effort": "quick", "budget": "passes", "way": way}
@@ -159,6 +161,7 @@ def test_the_table_tells_ours_against_the_best_rival():
     cell = "| pets, planted, quick, passes | 2 | 0.850 ± 0.050 | 0.600 ± 0.000 (steady) "
     assert cell + "| 0.150 ± 0.050 | 0.500 ± 0.200 (lucky once) |" in text
     assert "| pets, planted, quick | 0.900 ± 0.000 | 0.675 ± 0.000 |" in text  # 0.6 * 0.9 / 0.8 of the right labels
+    assert "| 0.200 ± 0.000 | 2 of 2 | 0 of 2 | 0 of 2 |" in text
 
 
 def test_rules_of_the_rivals_on_planted_cases():
@@ -230,5 +233,4 @@ def test_stand_ins_do_what_their_names_say():
         _, (rows, wrong) = pairs(consensus, division, given, golden=nobody, rng=rng)
         assert len(rows)
         assert ((given[rows] == wrong) == is_given).all()
-    (evidence,) = without_evidence(hits=lambda whole: 0 * whole.hits).values()
-    assert not evidence([view], consensus, view.probs).hits.any()
+    assert not without_odds([view], consensus).clean_odds.any()

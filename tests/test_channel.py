@@ -126,6 +126,30 @@ def test_confusions_are_found_though_the_evidence_is_weak():
     assert estimate(channel, scores, labels) == pytest.approx(0.3, abs=0.07)
 
 
+def test_misspelt_labels_of_one_row_each_do_not_hide_the_noise_between_two_classes():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 2, 1000)
+    signal = rng.normal(np.where(true == 1, 0.8, -0.8), 1.0)
+    labels = np.where(rng.random(1000) < 0.15, 1 - true, true)
+    misspelt = np.arange(0, 1000, 100)
+    labels[misspelt] = 2 + np.arange(10)
+    scores = np.full((1000, 12), -3.0)
+    scores[:, 0], scores[:, 1] = -signal, signal
+    channel = fit_channel([scores], labels, rng=rng)
+    assert estimate(channel, scores, labels) == pytest.approx((labels != true).mean(), abs=0.05)
+
+
+def test_golden_rows_are_never_left_out_of_the_sample():
+    """Scores that say nothing, and labels of which only the golden rows show that half are wrong."""
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 1000)
+    golden = np.full(2000, UNKNOWN)
+    golden[:200] = rng.integers(0, 2, 200)
+    scores = np.zeros((2000, 2))
+    found = fit_channel([scores], labels, golden=golden, max_rows=20, rng=rng).transition
+    np.testing.assert_allclose(found, 0.5, atol=0.1)
+
+
 def test_sample_of_many_rows_gives_nearly_the_same_channel():
     scores, _, labels = planted(symmetric(0.2))
     golden = np.full(len(labels), UNKNOWN)

@@ -104,6 +104,7 @@ def test_check_tells_what_is_wrong(run: Run, image_folder: Path, dataset: Path):
     assert "missing_file" in out
     assert "labels.csv row 3: gone.png" in out
     assert "1 picture, 1 with conflicting labels" in out
+    assert "row 0 is line 2 in a spreadsheet" in out
     assert run("check", image_folder, dataset, "--strict")[0] == 1
 
 
@@ -113,7 +114,32 @@ def test_check_of_sound_class_folders(run: Run, image_folder: Path, draw: Callab
     code, out, err = run("check", image_folder, "--strict")
     assert (code, "Every row can be used" in out) == (0, True)
     assert "Decoding 2 ..." in err
+    assert "spreadsheet" not in out
     assert run("check", image_folder, "--quiet") == (0, "", "")
+
+
+def test_check_tells_of_classes_that_are_one(run: Run, image_folder: Path, draw: Callable[..., Path], tmp_path: Path):
+    for number, name in enumerate("abc"):
+        draw(f"{name}.png", (number, 0, 0))
+    index = tmp_path / "labels.csv"
+    index.write_text("path,label\na.png,coat\nb.png,Coat\nc.png,coat \n")
+    code, out, _ = run("check", image_folder, index, "--strict")
+    assert code == 0
+    assert "only by letter case or blank space: 'Coat' (1) and 'coat' (1) and 'coat ' (1)" in out
+    index.write_text("path,label\na.png,coat\nb.png,coat\nc.png,coat\n")
+    code, out, _ = run("check", image_folder, index, "--strict")
+    assert (code, "Fewer than two classes" in out, "Every row can be used" in out) == (1, True, False)
+
+
+def test_check_takes_several_golden_files(run: Run, image_folder: Path, dataset: Path, tmp_path: Path):
+    files = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    words = ("check", image_folder, dataset, "--golden", files[0], "--golden", files[1])
+    for file, row in zip(files, ("a.png,cat", "b.png,dog"), strict=True):
+        file.write_text(f"path,golden\n{row}\n")
+    assert "2 golden rows" in run(*words)[1]
+    files[1].write_text("path,golden\na.png,dog\n")
+    code, _, err = run(*words)
+    assert (code, "one.csv and" in err, "two.csv: a.png has the golden labels cat and dog" in err) == (1, True, True)
 
 
 def test_check_as_json(run: Run, image_folder: Path, dataset: Path):
@@ -220,7 +246,9 @@ def test_fit_passes_flags_on_and_shows_the_run(run: Run, fitted: dict[str, objec
     assert (config.mean, config.std, config.model_kwargs) == ((0.5,), (0.1, 0.2, 0.3), {"a": [1]})
     assert config.epochs == 7
     assert (fitted["images"], fitted["index"], fitted["out"]) == (Path("images"), Path("labels.csv"), Path("o"))
-    assert (fitted["golden"], fitted["resume"], fitted["overwrite"]) == (None, False, False)
+    assert (fitted["golden"], fitted["resume"], fitted["overwrite"]) == ((), False, False)
+    assert run("fit", "images", "--golden", "a.csv", "--golden", "b.csv")[0] == 0
+    assert fitted["golden"] == [Path("a.csv"), Path("b.csv")]
 
 
 def test_fit_without_flags_uses_the_defaults(run: Run, fitted: dict[str, object], finished_run: RunFolder):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, resolve
+from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, contradictions, resolve
 from labelclean.errors import ConfigError
+from labelclean.results.run_folder import write_config
 
 
 @pytest.mark.parametrize(
@@ -17,15 +18,23 @@ from labelclean.errors import ConfigError
     [
         ({"effort": "huge"}, "effort: 'huge' is none of quick, standard, thorough"),
         ({"judge": "jury"}, "judge: 'jury' is none of"),
-        ({"folds": 1}, "folds: 1 is not a number from 2 to 20"),
+        ({"folds": 1}, "folds: 1 is not from 2 to 20"),
+        ({"seed": -1}, "seed: -1 is not from 0 to 2147483647"),
+        ({"folds": 2.5}, "folds: 2.5 is not a whole number"),
         ({"mixup": True}, "mixup: True is not a number"),
-        ({"ema_decay": float("nan")}, "ema_decay: nan is not a number"),
+        ({"mixup": "0.3"}, "mixup: '0.3' is not a number"),
+        ({"ema_decay": float("nan")}, "ema_decay: nan is not from 0 to 0.99999"),
+        ({"finetune": "no"}, "finetune: 'no' is neither true nor false"),
+        ({"backbone": 7}, "backbone: 7 is not a text"),
+        ({"model_kwargs": 5}, "model_kwargs: 5 is not of the right kind"),
+        ({"mean": ("a",)}, "mean"),
         ({"trust": 0.5, "distrust": 0.6}, "distrust 0.6 lies above trust 0.5"),
         ({"trust": 0.97}, "trust 0.97 lies above certain 0.95"),
         ({"image_size": 4}, "image_size 4, batch_size 0: too small"),
         ({"batch_size": 1}, "image_size 0, batch_size 1: too small"),
         ({"mean": (0.1, 0.2)}, "mean"),
         ({"std": (0.0,)}, "std"),
+        ({"mean": (127.0,)}, "mean: 127.0: not one or three numbers for pixels in"),
         ({"weights": "none", "finetune": False}, "weights none, and the backbone stays frozen"),
     ],
 )
@@ -50,9 +59,32 @@ def test_flag_beats_file_beats_preset_beats_default(tmp_path: Path):
     assert resolve(flags={"effort": "quick"}, file=file).finetune is False
 
 
-def test_settings_survive_the_way_into_a_file_and_back(tmp_path: Path):
-    from labelclean.results.run_folder import write_config
+def test_another_effort_than_the_files_replaces_what_the_file_has_because_of_its_effort(tmp_path: Path):
+    file = tmp_path / "config.toml"
+    write_config(file, resolve(flags={"effort": "quick", "folds": 7}))
+    thorough = resolve(flags={"effort": "thorough"}, file=file)
+    assert (thorough.finetune, thorough.rounds, thorough.folds) == (True, PRESETS["thorough"]["rounds"], 7)
+    write_config(file, resolve(flags={"effort": "standard", "rounds": 4}))
+    assert resolve(flags={"effort": "thorough"}, file=file).rounds == 4
+    write_config(file, resolve(flags={}))
+    assert resolve(flags={"effort": "quick"}, file=file) == resolve(flags={"effort": "quick"})
 
+
+def test_a_single_mean_in_a_file_is_taken_as_on_the_command_line(tmp_path: Path):
+    file = tmp_path / "fit.toml"
+    file.write_text("mean = 0.5\nstd = [0.2, 0.2, 0.2]\n")
+    found = resolve(flags={}, file=file)
+    assert (found.mean, found.std) == ((0.5,), (0.2, 0.2, 0.2))
+
+
+def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named():
+    stored = FitConfig(seed=3, rounds=5, precision="bf16")
+    assert contradictions(FitConfig(), stored) == []
+    assert contradictions(FitConfig(seed=3), stored) == []
+    assert contradictions(FitConfig(seed=4, certain=0.8), stored) == ["seed", "certain"]
+
+
+def test_settings_survive_the_way_into_a_file_and_back(tmp_path: Path):
     config = FitConfig(mean=(0.5,), std=(0.1, 0.2, 0.3), model_kwargs={"layers": [1, 2]}, path_column="file")
     write_config(tmp_path / "config.toml", config)
     assert resolve(flags={}, file=tmp_path / "config.toml") == config

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from labelclean.errors import InputError
-from labelclean.results.evaluate import as_json, calibration_error, evaluate
+from labelclean.rendering import evaluation_view
+from labelclean.results.evaluate import Evaluation, as_json, calibration_error, evaluate
 from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import read_verdicts, verdict_table
 from tests.conftest import make_findings, make_manifest
@@ -18,6 +21,12 @@ from tests.conftest import make_findings, make_manifest
 
 def truth_of(labels: list[str | None], **columns: list[str | None]) -> pa.Table:
     return pa.table({"path": [f"{row}.png" for row in range(len(labels))], "true_label": labels, **columns})
+
+
+def shown(evaluation: Evaluation, *, width: int = 80) -> str:
+    terminal = Console(width=width, file=io.StringIO(), record=True)
+    terminal.print(evaluation_view(evaluation))
+    return terminal.export_text()
 
 
 def test_figures_of_a_run(finished_run: RunFolder):
@@ -49,6 +58,56 @@ def test_a_label_known_to_be_wrong_counts_but_says_nothing_about_corrections(fin
     assert result.f1 == named.f1
     assert result.noise_rate_true == named.noise_rate_true
     assert (result.correction_accuracy, result.accuracy_after) == (1, pytest.approx(5 / 8))
+    assert (named.num_named, result.num_named) == (9, 8)
+
+
+def test_terminal_says_over_which_rows_accuracies_are(finished_run: RunFolder):
+    verdicts = read_verdicts(finished_run.verdicts)
+    true: list[str | None] = ["cat", "owl", "dog", "dog", "dog", "owl", "dog", "owl", "cat", "cat"]
+    text = shown(evaluate(verdicts, truth_of(true)))
+    assert "accuracy after" in text
+    assert "truth is not" not in text
+    true[5] = "?"
+    text = shown(evaluate(verdicts, truth_of(true)))
+    assert "Corrections and accuracy are of the 8 rows whose truth is not `?`" in text
+    assert "before: 62.5 %" in text
+    for all_known in (["cat", "?", "?", "dog", "dog", "?", "dog", "owl", "owl"], ["?"] * 9):
+        result = evaluate(verdicts, truth_of([*all_known, None]))
+        assert result.accuracy_before == (None if all_known[0] == "?" else 1)
+        text = shown(result)
+        assert "ccuracy" not in text
+        assert "orrections" not in text
+
+
+def test_rows_that_a_golden_label_decided_are_left_out():
+    """Rows 0, 1 and 4 are golden; of the truth of rows 4 and 5 nothing is known."""
+    manifest = make_manifest(["a", "a", "a", "b", "b", "b"], golden=["a", "b", None, None, "b", None])
+    findings = make_findings(range(6), p_clean=np.array([0.1, 0.9, 0.6, 0.8, 0.5, 0.5]))
+    table = verdict_table(manifest, findings, {}, metadata={})
+    result = evaluate(table, truth_of(["a", "b", "b", "b", None, None]))
+    assert (result.num_rows, result.num_golden, result.num_without_truth) == (2, 3, 1)
+    assert (result.num_wrong, result.num_rejected, result.num_named) == (1, 0, 2)
+    assert (result.noise_rate_true, result.noise_rate_estimated) == (0.5, 0.25)
+    assert (result.recall, result.auroc, result.accuracy_after) == (0, 1, 0.5)
+    assert result.calibration_error == pytest.approx((0.6 + 0.2) / 2)
+    assert as_json(result)["num_golden"] == 3
+    assert "3 left out: decided by a golden label" in shown(result)
+    assert "golden" not in shown(dataclasses.replace(result, num_golden=0))
+    with pytest.raises(InputError, match="golden labels decided all rows"):
+        evaluate(table, truth_of(["a", "b", None, None, "b", None]))
+    blind = table.drop_columns(["reason"])
+    assert (evaluate(blind, truth_of(["a", "b", "b", "b", None, None])).num_rows, result.num_golden) == (4, 3)
+
+
+def test_terminal_of_80_columns_is_wide_enough(finished_run: RunFolder):
+    result = evaluate(read_verdicts(finished_run.verdicts), truth_of(["cat"] * 9 + [None]))
+    shares = {name: 1.0 for name, value in as_json(result).items() if not isinstance(value, int)}
+    counts = {name: 10_000_000 for name, value in as_json(result).items() if isinstance(value, int)}
+    largest = dataclasses.replace(result, **{**shares, **counts, "num_named": 9_999_999, "accuracy_before": 0.9999})
+    narrow, wide = ([line.rstrip() for line in shown(largest, width=width).splitlines()] for width in (80, 200))
+    assert [line for line in narrow if set(line) != {"─"}] == [line for line in wide if set(line) != {"─"}]
+    assert "Corrections and accuracy are of the 9,999,999 rows whose truth is not `?`" in narrow
+    assert "left out" not in shown(dataclasses.replace(result, num_without_truth=0))
 
 
 def test_undefined_figures_are_none():
@@ -80,6 +139,35 @@ def test_truth_named_once_holds_for_every_row_of_a_path():
     table = verdict_table(manifest, make_findings([0, 1]), {}, metadata={})
     result = evaluate(table, pa.table({"path": ["x"], "label": ["a"]}))
     assert (result.num_rows, result.num_wrong) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("paths", "truth", "is_refused"),
+    [
+        (["x", "y"], ["a", "b"], True),
+        (["x", "y"], ["a", "a"], False),
+        (["x", "x"], ["a", "b"], False),
+        (["x", "x"], ["a", "b", "a"], True),
+        (["y", "z"], ["a", "b"], False),
+    ],
+)
+def test_truth_that_contradicts_itself_is_refused(paths: list[str], truth: list[str], is_refused: bool):
+    """The truth has labels of x, and one of y; it may have as many labels of a path as there are rows of it."""
+    table = verdict_table(make_manifest(["a", "b"], paths=paths), make_findings([0, 1]), {}, metadata={})
+    known = pa.table({"path": ["x"] * len(truth) + ["y"], "true_label": [*truth, "b"]})
+    if is_refused:
+        with pytest.raises(InputError, match=r"truth\.csv: x has the true labels a and b"):
+            evaluate(table, known, source="truth.csv")
+    else:
+        evaluate(table, known)
+
+
+def test_truth_in_other_words_is_refused():
+    table = verdict_table(make_manifest(["dog", "cat"]), make_findings([0, 1]), {}, metadata={})
+    with pytest.raises(InputError, match=r"no true label is a class of the run: 'chat' is none, 'cat' is one"):
+        evaluate(table, truth_of(["chien", "chat"]))
+    assert evaluate(table, truth_of(["chien", "cat"])).num_wrong == 1
+    assert evaluate(table, truth_of(["?", "?"])).num_wrong == 2
 
 
 def test_rows_without_truth_are_left_out():

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from labelclean.data.tables import read_table
 from labelclean.errors import InputError
-from labelclean.records import BoolArray, FloatArray
-from labelclean.results.export import CONFIDENCE, cut_at
+from labelclean.records import Bin, BoolArray, FloatArray
+from labelclean.results.export import CONFIDENCE, Selection, cut_at, select
 from labelclean.results.run_folder import RunFolder
-from tests.conftest import Run
+from labelclean.results.verdicts import verdict_table, write_verdicts
+from tests.conftest import Run, make_findings, make_manifest
+
+
+def write_run(folder: RunFolder, labels: list[str], p_clean: list[float], **changes: Any) -> None:
+    """Replace a run's verdicts: rows with a p_clean below one half are rejected, the others certain."""
+    of_manifest = {name: changes.pop(name) for name in ("golden", "extra") if name in changes}
+    bins = np.where(np.array(p_clean) < 0.5, Bin.CERTAIN_NEGATIVE, Bin.CERTAIN_POSITIVE)
+    findings = make_findings(range(len(labels)), bins=bins, p_clean=np.array(p_clean), **changes)
+    write_verdicts(folder.verdicts, verdict_table(make_manifest(labels, **of_manifest), findings, {}, metadata={}))
 
 
 def exported(run: Run, finished_run: RunFolder, *words: object) -> pd.DataFrame:
@@ -56,13 +69,131 @@ def test_budget_takes_the_worst_rows_worst_first(run: Run, finished_run: RunFold
     assert frame["p_clean"].is_monotonic_increasing
 
 
-def test_every_form_holds_the_same_rows(run: Run, finished_run: RunFolder):
+def test_rejected_rows_for_which_their_own_label_is_suggested_are_not_relabelled(run: Run, finished_run: RunFolder):
+    """Rows 1 and 2 are rejected; only for row 2 another label is suggested."""
+    write_run(finished_run, ["a", "b", "b"], [0.9, 0.4, 0.1], suggested_ids=np.array([1, 1, 0]))
+    for words in (("--relabel",), ("--relabel", "--keep", "rejected,certain_clean")):
+        code, out, _ = run("export", finished_run.path, "--out", "e.csv", *words, "--overwrite")
+        assert code == 0
+        assert "2 of 3 rows, 1 of them relabelled" in out
+        assert "1 rejected row left out: no other label is suggested" in out
+        frame = pd.read_csv("e.csv")
+        assert frame["path"].tolist() == ["0.png", "2.png"]
+        assert frame["label"].tolist() == ["a", "a"]
+    assert "left out" not in run("export", finished_run.path, "--out", "e.csv", "--overwrite")[1]
+
+
+def test_one_picture_keeps_its_likeliest_label(run: Run, finished_run: RunFolder):
+    """Groups: rows 0 to 2, in which b is likeliest; 3 and 4, even; 5 and 6, of which the first is rejected."""
+    labels = ["a", "b", "a", "a", "b", "a", "b", "a"]
+    p_clean = [0.8, 0.9, 0.7, 0.6, 0.6, 0.1, 0.7, 0.7]
+    groups = np.array([0, 0, 0, 4, 4, 2, 2, -1])
+    write_run(finished_run, labels, p_clean, duplicate_group=groups, p_meta=np.array(p_clean))
+    code, out, _ = run("export", finished_run.path, "--out", "e.csv")
+    assert code == 0
+    assert "4 of 8 rows" in out
+    assert "3 left out: another label of the same picture is likelier" in out
+    assert pd.read_csv("e.csv")["path"].tolist() == ["1.png", "3.png", "6.png", "7.png"]
+
+    selected = select(pq.read_table(finished_run.verdicts), Selection(precision=0.7))
+    assert selected.rows.tolist() == [1, 3, 6, 7]
+    assert selected.num_contradicted == 3
+    assert selected.cut is not None
+    assert selected.cut.precision == pytest.approx((0.9 + 0.6 + 0.7 + 0.7) / 4)
+    relabelled = select(pq.read_table(finished_run.verdicts), Selection(relabel=True))
+    assert (relabelled.rows.tolist(), relabelled.num_contradicted) == ([0, 1, 2, 3, 4, 6, 7], 0)
+
+
+def test_golden_label_of_a_picture_wins(finished_run: RunFolder):
+    """Row 1 is confirmed, with a lower score of its own than row 0 has."""
+    write_run(
+        finished_run,
+        ["a", "b", "a"],
+        [0.99, 0.6, 0.9],
+        golden=[None, "b", None],
+        duplicate_group=np.array([0, 0, -1]),
+    )
+    assert select(pq.read_table(finished_run.verdicts), Selection()).rows.tolist() == [1, 2]
+
+
+def test_every_form_holds_the_same_rows(run: Run, finished_run: RunFolder, draw: Callable[..., Path]):
     frame = exported(run, finished_run)
-    assert run("export", finished_run.path, "--to", "parquet", "--out", "e.parquet")[0] == 0
+    assert run("export", finished_run.path, "--out", "e.parquet")[0] == 0
     pd.testing.assert_frame_equal(pd.read_parquet("e.parquet"), frame, check_dtype=False)
-    assert run("export", finished_run.path, "--to", "hf", "--out", "pictures")[0] == 0
-    folder = pd.read_csv("pictures/metadata.csv")
+    for path in frame["path"]:
+        draw(path)
+    assert run("export", finished_run.path, "--to", "hf", "--out", "images")[0] == 0
+    folder = pd.read_csv("images/metadata.csv")
     pd.testing.assert_frame_equal(folder.rename(columns={"file_name": "path"}), frame)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--out", "e.txt"), "--out e.txt: its ending"),
+        (("--out", "e.txt", "--to", "csv"), "--out e.txt: its ending"),
+        (("--out", "e"), "--out e: its ending"),
+        (("--out", "e.csv", "--to", "parquet"), "--to parquet and --out e.csv disagree"),
+        (("--out", "e.parquet", "--to", "csv"), "--to csv and --out e.parquet disagree"),
+        (("--out", "e.csv", "--to", "hf"), "--to hf and --out e.csv disagree"),
+        (("--out", "nowhere", "--to", "hf"), "nowhere: no such folder"),
+        (("--out", "images", "--to", "hf"), "images: 4 of 5 images are not there, the first is 1.png"),
+    ],
+)
+def test_form_and_place_must_fit(
+    run: Run, finished_run: RunFolder, draw: Callable[..., Path], words: tuple[str, ...], message: str
+):
+    draw("0.png")
+    before = set(Path().iterdir())
+    code, _, err = run("export", finished_run.path, *words)
+    assert code == 1
+    assert message in " ".join(err.split())
+    assert ("images, to which the paths are relative" in err) == (words[1] in ("nowhere", "images"))
+    assert set(Path().iterdir()) == before
+    assert [path.name for path in Path("images").iterdir()] == ["0.png"]
+
+
+def test_ending_may_be_in_capitals(run: Run, finished_run: RunFolder):
+    assert run("export", finished_run.path, "--out", "E.CSV", "--to", "csv")[0] == 0
+    assert run("export", finished_run.path, "--out", "E.PARQUET")[0] == 0
+    assert len(pd.read_csv("E.CSV")) == len(pd.read_parquet("E.PARQUET"))
+
+
+@pytest.mark.parametrize("name", ["run/verdicts.parquet", "run/history.parquet", "run/../run/Verdicts.parquet"])
+def test_files_of_the_run_are_not_replaced(run: Run, finished_run: RunFolder, name: str):
+    before = {path.name: path.read_bytes() for path in finished_run.path.iterdir()}
+    code, _, err = run("export", finished_run.path, "--out", name, "--overwrite")
+    assert (code, "this is a file of the run itself" in err) == (1, True)
+    assert {path.name: path.read_bytes() for path in finished_run.path.iterdir()} == before
+    assert run("export", finished_run.path, "--out", "verdicts.parquet")[0] == 0
+    assert run("export", finished_run.path, "--out", "run/clean.parquet")[0] == 0
+
+
+@pytest.mark.parametrize("words", [("--relabel",), ("--keep", "certain_clean,purified,rejected")])
+def test_columns_of_an_earlier_export_come_along_with_a_prefix(
+    run: Run, finished_run: RunFolder, draw: Callable[..., Path], words: tuple[str, ...]
+):
+    """An index that is an export, with a column file_name beside the path."""
+    first = exported(run, finished_run, *words)
+    extra = read_table(Path("e.csv")).drop_columns(["path", "label"])
+    extra = extra.append_column("file_name", pa.array(["mine"] * len(first)))
+    p_clean = [0.9] * (len(first) - 1) + [0.1]
+    write_run(finished_run, first["label"].tolist(), p_clean, extra=extra)
+    second = exported(run, finished_run, *words, "--overwrite")
+    for name in ("verdict", "p_clean", "suggested_label", "p_suggested"):
+        assert second[f"input_{name}"].tolist() == first[name].tolist()
+    assert second["p_clean"].tolist() == p_clean
+    assert second["file_name"].tolist() == ["mine"] * len(first)
+    assert ("input_given_label" in second) == ("given_label" in second) == ("--relabel" in words)
+    if "--relabel" in words:
+        assert second["input_given_label"].tolist() == first["given_label"].tolist()
+        assert second["given_label"].tolist() == first["label"].tolist()
+    for path in second["path"]:
+        draw(path)
+    assert run("export", finished_run.path, "--to", "hf", "--out", "images", *words)[0] == 0
+    folder = pd.read_csv("images/metadata.csv")
+    assert folder["file_name"].tolist() == second["path"].tolist()
+    assert folder["input_file_name"].tolist() == second["file_name"].tolist()
 
 
 def test_older_file_is_kept_unless_told(run: Run, finished_run: RunFolder):
@@ -83,7 +214,7 @@ def test_older_file_is_kept_unless_told(run: Run, finished_run: RunFolder):
         (("--precision", 1.5), "--precision 1.5"),
         (("--precision", 0.9, "--budget", 2), "exclude each other"),
         (("--precision", 0.9, "--relabel"), "choose the rows themselves"),
-        (("--precision", 0.9999), "no cut holds a precision of 0.9999"),
+        (("--precision", 0.9999), "no cut holds a precision of 0.9999: the highest that p_clean expects at any cut is"),
     ],
 )
 def test_what_cannot_be_exported_is_told(run: Run, finished_run: RunFolder, words: tuple[object, ...], message: str):
@@ -108,7 +239,7 @@ def test_precision_without_golden_rows_rests_on_p_clean():
     kept, cut = cut_at(p_clean, p_clean, np.zeros(5, bool), precision=0.96)
     assert kept.tolist() == [True, False, True, True, False]
     assert cut.precision == pytest.approx(0.97)
-    assert (cut.num_golden, cut.confidence) == (0, None)
+    assert (cut.wanted, cut.num_golden, cut.confidence) == (0.96, 0, None)
     p_clean, is_right = planted(np.random.default_rng(0), num_rows=20_000)
     kept, _ = cut_at(p_clean, p_clean, np.zeros(len(p_clean), bool), precision=0.95)
     assert is_right[kept].mean() == pytest.approx(0.95, abs=0.006)
@@ -136,9 +267,64 @@ def test_golden_rows_hold_the_precision_as_often_as_promised_though_p_clean_is_t
         assert is_right[blind].mean() < 0.93
 
 
-def test_too_few_golden_rows_say_how_many_it_takes():
-    p_clean = np.linspace(0, 1, 100)
-    is_golden = np.arange(100) % 2 == 0
-    with pytest.raises(InputError, match=r"50 golden rows do not show a precision of 0\.99") as caught:
-        cut_at(p_clean, np.where(is_golden, 1.0, p_clean), is_golden, precision=0.99)
-    assert "528 right ones" in caught.value.hint  # 0.99 ** 528 <= 0.05 / 10
+def test_precision_holds_in_a_million_rows():
+    p_clean = np.random.default_rng(0).uniform(0.9, 1, 1_000_000).astype(np.float32)
+    of_all = pa.table({"label": ["a"], "verdict": ["purified"], "reason": ["msp_accepted"]})
+    table = of_all.take(pa.array(np.zeros(len(p_clean), dtype=int)))
+    table = table.append_column("duplicate_group", pa.nulls(len(p_clean), pa.int64()))
+    for name in ("p_clean", "p_meta"):
+        table = table.append_column(name, pa.array(p_clean))
+    selected = select(table, Selection(precision=0.97))
+    best = np.sort(p_clean.astype(np.float64))[::-1]
+    num_kept = len(selected.rows)
+    assert best[:num_kept].mean() >= 0.97 > best[: num_kept + 1].mean()
+    assert selected.cut is not None
+    assert selected.cut.precision == pytest.approx(best[:num_kept].mean(), abs=1e-9)
+
+
+def test_too_few_golden_rows_say_what_they_can_show():
+    """Of 120 rows half are golden, all of them right, so that the cut at all rows shows most."""
+    p_clean = np.linspace(0, 1, 120)
+    is_golden = np.arange(120) % 2 == 0
+    known = np.where(is_golden, 1.0, p_clean)
+    highest = 0.005 ** (1 / 60)  # of 60 right rows, with a tenth of 5 %
+    with pytest.raises(InputError, match=r"60 golden rows cannot show a precision of 0\.95: .* is 0\.915$") as caught:
+        cut_at(p_clean, known, is_golden, precision=0.95)
+    assert 0.915 < highest < 0.916
+    assert "`labelclean golden`" in caught.value.hint
+    assert "ask for less" in caught.value.hint
+    kept, cut = cut_at(p_clean, known, is_golden, precision=0.915)
+    assert (kept.all(), cut.num_golden, cut.wanted) == (True, 60, 0.915)
+
+
+def test_golden_rows_that_are_all_wrong_show_nothing():
+    p_clean = np.array([0.9, 0.0, 0.8, 0.0])
+    with pytest.raises(InputError, match=r"at any cut is 0\.000$"):
+        cut_at(p_clean, p_clean, np.array([False, True, False, True]), precision=0.5)
+
+
+def test_precision_beyond_p_clean_says_what_can_be_had():
+    p_clean = np.array([0.9, 0.7, 0.8])
+    with pytest.raises(InputError, match=r"no cut holds a precision of 0\.95: .* is 0\.900$") as caught:
+        cut_at(p_clean, p_clean, np.zeros(3, bool), precision=0.95)
+    assert "`labelclean golden`" in caught.value.hint
+    assert cut_at(p_clean, p_clean, np.zeros(3, bool), precision=0.9)[0].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("has_golden", "tested"),
+    [
+        (False, "not tested, no golden rows"),
+        (True, "golden rows show at least 60% with 95% confidence (21 above the cut, wrong ones left out)"),
+    ],
+)
+def test_terminal_says_how_far_a_precision_is_sure(run: Run, finished_run: RunFolder, has_golden: bool, tested: str):
+    """Of 21 golden rows the last, which has the lowest score, is wrong."""
+    scores = np.linspace(1, 0.8, 100)
+    golden = ["a" if row % 5 == 0 else None for row in range(99)] + ["b"]
+    labels = ["a"] * 99 + ["a" if has_golden else "b"]
+    write_run(finished_run, labels, scores.tolist(), golden=golden if has_golden else None, p_meta=scores)
+    code, out, _ = run("export", finished_run.path, "--out", "e.csv", "--precision", 0.6)
+    assert code == 0
+    assert f"{100 - has_golden} of 100 rows" in out
+    assert f"  share of right labels: 90.0% expected by p_clean; {tested}\n" in out

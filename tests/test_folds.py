@@ -31,6 +31,23 @@ def test_groups_stay_whole():
     assert set(folds) == {0, 1, 2, 3}
 
 
+def test_groups_of_very_different_sizes_are_dealt_out_by_their_rows():
+    rng = np.random.default_rng(0)
+    sizes = np.maximum(1, rng.lognormal(1.5, 1.2, 80)).astype(int)
+    groups = np.repeat(np.arange(80), sizes)
+    labels = rng.integers(0, 2, 80)[groups]
+    for num_folds in (2, 10):
+        folds = assign_folds(labels, groups, num_folds=num_folds, rng=rng)
+        shares = np.bincount(folds, minlength=num_folds) / len(folds)
+        np.testing.assert_allclose(shares, 1 / num_folds, atol=0.06)
+
+
+def test_single_rows_make_up_for_what_groups_left_uneven():
+    groups = np.concatenate([np.zeros(7, dtype=int), np.arange(1, 14)])
+    folds = assign_folds(np.zeros(20, dtype=int), groups, num_folds=2, rng=np.random.default_rng(0))
+    assert np.bincount(folds).tolist() == [10, 10]
+
+
 def test_folds_depend_on_the_seed_alone():
     labels = np.arange(50) % 2
     one, same, other = (

@@ -10,10 +10,10 @@ import pytest
 
 from labelclean.data.index import read_manifest
 from labelclean.errors import InputError
-from labelclean.records import UNKNOWN
-from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
+from labelclean.results.golden import NUM_ROWS, draw_systematically, inclusion_chances, uncertainty
 from labelclean.results.run_folder import RunFolder
-from tests.conftest import Run
+from labelclean.results.verdicts import verdict_table, write_verdicts
+from tests.conftest import Run, make_findings, make_manifest
 from tests.pictures import CLASSES, NUM_IMAGES
 
 
@@ -68,11 +68,11 @@ def test_chosen_rows_can_be_filled_in_and_given_to_fit(data: Path, small_run: Pa
     assert len(frame) == 20
     assert frame["golden"].isna().all()
 
-    manifest = read_manifest(data / "images", data / "labels.csv", golden=Path("golden.csv"))
-    assert (manifest.golden_ids == UNKNOWN).all()
+    with pytest.raises(InputError, match="no golden label"):
+        read_manifest(data / "images", data / "labels.csv", golden=(Path("golden.csv"),))
     frame.loc[:4, "golden"] = CLASSES[0]
     frame.to_csv("golden.csv", index=False)
-    manifest = read_manifest(data / "images", data / "labels.csv", golden=Path("golden.csv"))
+    manifest = read_manifest(data / "images", data / "labels.csv", golden=(Path("golden.csv"),))
     named = {path for path, known in zip(manifest.paths.to_pylist(), manifest.golden_ids >= 0, strict=True) if known}
     assert named == set(frame["path"][:5])
     chances = manifest.golden_chances[manifest.golden_ids >= 0]
@@ -80,13 +80,50 @@ def test_chosen_rows_can_be_filled_in_and_given_to_fit(data: Path, small_run: Pa
     for wrong in ("2", "0", "often"):
         frame.assign(chance=wrong).to_csv("golden.csv", index=False)
         with pytest.raises(InputError, match="chance"):
-            read_manifest(data / "images", data / "labels.csv", golden=Path("golden.csv"))
+            read_manifest(data / "images", data / "labels.csv", golden=(Path("golden.csv"),))
 
 
 def test_same_seed_chooses_the_same_rows(finished_run: RunFolder, run: Run):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert run("golden", finished_run.path, "--out", f"{name}.csv", "--count", 4, "--seed", seed)[0] == 0
     assert Path("a.csv").read_text() == Path("b.csv").read_text() != Path("c.csv").read_text()
+
+
+@pytest.mark.parametrize(("num_rows", "num_chosen"), [(NUM_ROWS + 50, NUM_ROWS), (NUM_ROWS - 50, NUM_ROWS - 50)])
+def test_without_a_count_200_rows_are_chosen_or_all(finished_run: RunFolder, run: Run, num_rows: int, num_chosen: int):
+    findings = make_findings(range(num_rows), p_clean=np.random.default_rng(0).random(num_rows))
+    manifest = make_manifest(["a", "b"] * (num_rows // 2))
+    write_verdicts(finished_run.verdicts, verdict_table(manifest, findings, {}, metadata={}))
+    assert f"{num_chosen} of {num_rows} rows" in run("golden", finished_run.path, "--out", "g.csv")[1]
+    frame = pd.read_csv("g.csv", dtype=str)
+    assert frame["path"].nunique() == num_chosen
+    for name in ("p_clean", "chance"):
+        assert frame[name].str.len().max() <= len("0.123456")
+
+
+def test_earlier_golden_rows_are_left_out_and_their_file_is_asked_for(finished_run: RunFolder, run: Run):
+    assert "earlier" not in run("golden", finished_run.path, "--out", "g.csv")[1]
+    for golden, code in ((["a", None, "a"], 0), (["a", "a", "b"], 1)):
+        table = verdict_table(make_manifest(["a", "b", "a"], golden=golden), make_findings(range(3)), {}, metadata={})
+        write_verdicts(finished_run.verdicts, table)
+        done = run("golden", finished_run.path, "--out", "g.csv", "--overwrite")
+        assert done[0] == code
+        if not code:
+            assert "Left out: 2 earlier golden rows" in done[1]
+            assert "labelclean fit ... --golden OLD --golden NEW" in done[1]
+        else:
+            assert "no row can be chosen" in done[2]
+        assert pd.read_csv("g.csv")["path"].tolist() == ["1.png"]
+
+
+@pytest.mark.parametrize("name", ["run/verdicts.parquet", "g", "g.tsv"])
+def test_only_a_csv_is_written(finished_run: RunFolder, run: Run, name: str):
+    before = finished_run.verdicts.read_bytes()
+    code, _, err = run("golden", finished_run.path, "--out", name, "--overwrite")
+    assert (code, "Use .csv as its ending" in err) == (1, True)
+    assert finished_run.verdicts.read_bytes() == before
+    assert not Path("g").exists()
+    assert not Path("g.tsv").exists()
 
 
 @pytest.mark.parametrize(("count", "message"), [(0, "--count 0"), (9, "only 8 rows can be chosen, not 9")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ from labelclean.errors import InputError
 from labelclean.records import Manifest
 
 Read = Callable[..., Manifest]
+Write = Callable[[str, str], Path]
 
 
 @pytest.fixture
@@ -32,6 +34,18 @@ def read(tmp_path: Path, image_folder: Path) -> Read:
     return write_and_read
 
 
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a golden file of the given name and content."""
+
+    def write_file(name: str, content: str) -> Path:
+        file = tmp_path / name
+        file.write_text(content)
+        return file
+
+    return write_file
+
+
 CSV = "path,label,size\na.png,cat,3\nb.png,dog,4\n"
 JSONL = '{"path": "a.png", "label": "cat", "size": 3}\n\n{"path": "b.png", "label": "dog", "size": 4}'
 
@@ -46,6 +60,10 @@ JSONL = '{"path": "a.png", "label": "cat", "size": 3}\n\n{"path": "b.png", "labe
         ("labels.tsv", CSV.replace(",", "\t")),
         ("labels.jsonl", JSONL),
         ("labels.ndjson", "\ufeff" + JSONL),
+        ("labels.csv", CSV.replace(",", ";")),
+        ("labels.csv", CSV.replace(",", "\t")),
+        ("labels.csv", "sep=;\r\n" + CSV.replace(",", ";").replace("\n", "\r\n")),
+        ("labels.csv", "\ufeffsep=|\n" + CSV.replace(",", "|")),
         ("labels.parquet", pa.table({"path": ["a.png", "b.png"], "label": ["cat", "dog"], "size": [3, 4]})),
     ],
 )
@@ -80,7 +98,7 @@ def test_columns_can_be_named_and_others_pass_through(read: Read):
     [
         ("name,label\na,b\n", {}, "no path column found"),
         ("path,kind\na,b\n", {}, "no label column found"),
-        ("path;label\na;b\n", {}, "no path column found"),
+        ("path|label\na|b\n", {}, "no path column found"),
         (CSV, {"label_column": "kind"}, "no column kind"),
         ("path,label,label\na,b,c\n", {}, "several columns are called label"),
     ],
@@ -103,7 +121,14 @@ def test_missing_and_doubled_columns(read: Read, content: str, options: dict[str
         ("l.csv", 'path,label\n"a\nb",c\nd\n', "line 4 has 1 fields"),
         ("l.csv", 'path,label\na,b\n"c,d\n', "line 3: unexpected end"),
         ("l.csv", "path,label\na,caf\u00e9\n".encode("latin1"), "line 2 is not UTF-8"),
-        ("l.csv", "path,label\na,b\n".encode("utf-16"), "line 1 is not UTF-8"),
+        ("l.csv", "path,caf\u00e9\na,b\n".encode("latin1"), "line 1 is not UTF-8"),
+        ("l.csv", "path,label\na,b\n".encode("utf-16"), "the file is UTF-16"),
+        ("l.csv", "path\tlabel\na\tb\n".encode("utf-16"), "the file is UTF-16"),
+        ("l.csv", b"\xfe\xff" + "path,label\r\na,b\r\n".encode("utf-16-be"), "the file is UTF-16"),
+        ("l.jsonl", '{"path": "a", "label": "b"}\n'.encode("utf-16"), "the file is UTF-16"),
+        ("l.csv", "path;label\na;b\nc,d\n", "line 3 has 1 fields, the header 2"),
+        ("l.csv", "sep=;\npath;label\na;b\nc\n", "line 4 has 1 fields, the header 2"),
+        ("l.csv", "sep=;\n", "no rows"),
         ("l.jsonl", '{"path": "a", "label": "b"}\n{"path": "c"\n', "line 2 is not JSON"),
         ("l.jsonl", "[1]\n", "line 1 is not a JSON object"),
         ("l.jsonl", '{"path": "a", "label": "b"}\n{"path": "c", "label": 4}\n', "line 2: label is a number"),
@@ -124,6 +149,26 @@ def test_missing_folder_and_index(image_folder: Path, tmp_path: Path):
         read_manifest(tmp_path / "gone", None)
     with pytest.raises(InputError, match="no such file"):
         read_manifest(image_folder, tmp_path / "gone.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match="directory"):
+        read_manifest(image_folder, tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ('"a;b;c",d\n1,2\n', ["a;b;c", "d"]),
+        ('a;"b,c,d"\n1;2\n', ["a", "b,c,d"]),
+        ('a,"b;""c"";d"\n1,2\n', ["a", 'b;"c";d']),
+        ("a b\n1;2\n", ["a b"]),
+        ("\na;b\n1,5;2\n", ["a", "b"]),
+    ],
+)
+def test_separator_is_what_splits_the_header_into_most_columns(tmp_path: Path, content: str, columns: list[str]):
+    file = tmp_path / "l.csv"
+    file.write_text(content)
+    table = read_table(file)
+    assert (table.column_names, table.num_rows) == (columns, 1)
 
 
 def test_labels_of_a_csv_stay_as_they_are_spelt(read: Read):
@@ -189,7 +234,7 @@ def test_missing_path_and_label_of_one_row_keep_the_row(read: Read):
 
 
 def test_golden_and_group_columns(read: Read):
-    content = "path,label,Golden,group\na,x,x,g1\nb,x,z,\nc,y,,g1\nd,y,,g2\n"
+    content = "path,label,Golden,group\na,x,x,g1\nb,x,z ,\nc,y,, g1\nd,z,,g2\n"
     manifest = read("l.csv", content)
     assert manifest.class_names == ("x", "y", "z")
     assert manifest.golden_ids.tolist() == [0, 2, -1, -1]
@@ -198,26 +243,89 @@ def test_golden_and_group_columns(read: Read):
     assert manifest.extra.num_columns == 0
 
 
-def test_golden_file_adds_to_the_column_and_wins(read: Read, tmp_path: Path):
-    golden = tmp_path / "golden.csv"
-    golden.write_text("file_name,label\nb,y\nc,x\nc,x\na,\n")
-    manifest = read("l.csv", "path,label,golden\na,x,x\nb,x,x\nc,y,\n", golden=golden)
+def test_golden_file_adds_to_the_column_and_wins(read: Read, write: Write):
+    golden = write("golden.csv", "file_name,label\nb,y\nc,x\nc,x \na,\n")
+    manifest = read("l.csv", "path,label,golden\na,x,x\nb,x,x\nc,y,\n", golden=[golden])
     assert [manifest.class_names[number] for number in manifest.golden_ids] == ["x", "y", "x"]
 
 
+def test_several_golden_files_are_joined(read: Read, write: Write):
+    files = [
+        write("one.csv", "path;golden;chance\na;x;0,25\nb; y ;\n"),
+        write("two.csv", "path,golden,Chance\nb,y,1\nc,x,0.5\n"),
+    ]
+    manifest = read("l.csv", "path,label\na,x\nb,x\nc,y\nd,y\n", golden=files)
+    assert manifest.golden_ids.tolist() == [0, 1, 0, -1]
+    np.testing.assert_array_equal(manifest.golden_chances, [0.25, np.nan, 0.5, np.nan])
+    more = write("more.csv", "path,golden\na,y\n")
+    with pytest.raises(InputError, match=r"one\.csv and .*more\.csv: a has the golden labels x and y"):
+        read("l.csv", "path,label\na,x\nb,x\nc,y\nd,y\n", golden=[*files, more])
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "message", "hint"),
     [
-        ("path,golden\nz,x\n", "z is not in the index"),
-        ("path,golden\na,x\na,y\n", "a has the golden labels x and y"),
-        ("path,size\na,x\n", "no golden label column found"),
+        ("path,golden\nz,x\n", "z is not in the index", "same paths"),
+        ("path,golden\na,x\na,y\n", r"golden\.csv: a has the golden labels x and y", "right one"),
+        ("path,size\na,x\n", "no golden label column found", "golden"),
+        ("path,golden,label\na,,x\nb,  ,y\n", "no golden label in column golden", "leave --golden away"),
+        ("path,golden\n", "no golden label in column golden", "leave --golden away"),
+        ("path,golden,chance\na,x,often\n", "a has the chance 'often'", "as it was written"),
+        ("path,golden,chance\na,x,0\n", "a has the chance '0'", "as it was written"),
+        ("path;golden;chance\na;x;1,5\n", "a has the chance '1,5'", "as it was written"),
+        ("path,golden,chance\na,x,nan\n", "a has the chance 'nan'", "as it was written"),
     ],
 )
-def test_golden_file_that_does_not_fit(read: Read, tmp_path: Path, content: str, message: str):
-    golden = tmp_path / "golden.csv"
-    golden.write_text(content)
-    with pytest.raises(InputError, match=message):
-        read("l.csv", "path,label\na,x\nb,y\n", golden=golden)
+def test_golden_file_that_does_not_fit(read: Read, write: Write, content: str, message: str, hint: str):
+    with pytest.raises(InputError, match=message) as caught:
+        read("l.csv", "path,label\na,x\nb,y\n", golden=[write("golden.csv", content)])
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("column", ["chance", "suggested_label", "verdict", "P_clean"])
+def test_given_labels_of_a_file_that_labelclean_wrote_are_not_golden(read: Read, write: Write, column: str):
+    index = "path,label\na,x\nb,y\n"
+    with pytest.raises(InputError, match=f"no column golden.*{column}") as caught:
+        read("l.csv", index, golden=[write("golden.csv", f"path,label,{column}\na,y,1\n")])
+    assert "column golden" in caught.value.hint
+    for name in ("golden", "true_label", "truth"):
+        golden = write("golden.csv", f"path,label,{column},{name}\na,x,1,y\n")
+        assert read("l.csv", index, golden=[golden]).golden_ids.tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("label", "hint"),
+    [
+        ("dresss", "is it 'dress'?"),
+        ("Dress", "is it 'dress'?"),
+        ("COAT ", "is it 'coat'?"),
+        ("zzz", "Correct it, or leave the cell empty."),
+        ("?", "empty where the right label is not known"),
+        (" ? ", "empty where the right label is not known"),
+    ],
+)
+def test_golden_labels_that_are_no_class_are_refused_wherever_they_are(read: Read, write: Write, label: str, hint: str):
+    said = r"is \?" if "?" in label else f"has the golden label '{label}'"
+    with pytest.raises(InputError, match=f"l.csv row 1 {said}") as caught:
+        read("l.csv", f"path,label,golden\na,dress,dress\nb,coat,{label}\n")
+    assert hint in caught.value.hint
+    golden = write("golden.csv", f"path,golden\na,dress\nb,{label}\n")
+    with pytest.raises(InputError, match=rf"golden\.csv: b {said}") as caught:
+        read("l.csv", "path,label\na,dress\nb,coat\n", golden=[golden])
+    assert hint in caught.value.hint
+
+
+def test_golden_labels_are_checked_against_the_known_classes(read: Read):
+    index = "path,label,golden\na,x,y\n"
+    assert read("l.csv", index, class_names=("x", "y")).golden_ids.tolist() == [1]
+    with pytest.raises(InputError, match="golden label 'y'"):
+        read("l.csv", index, class_names=("x", "z"))
+
+
+def test_golden_label_is_the_class_that_is_spelt_alike_before_another_up_to_space(read: Read):
+    manifest = read("l.csv", "path,label,golden\na,x,x \nb,x ,x\nc, y,y\nd,x, x\n")
+    assert manifest.class_names == (" y", "x", "x ")
+    assert manifest.golden_ids.tolist() == [2, 1, 0, 1]
 
 
 def test_known_classes_number_the_labels(read: Read):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from labelclean.data.inspect import FaultGroup, Inspection, as_json, inspect
 from labelclean.records import ByteArray, Fault, Manifest
@@ -32,9 +33,23 @@ def test_sound_data():
 
 
 def test_small_classes_do_not_make_data_unsound():
-    found = inspected(make_manifest(["a", "a", "b"], golden=[None, None, "c"]), "xyz")
-    assert found.small_classes == {"b": 1, "c": 0}
+    found = inspected(make_manifest(["a", "a", "b"]), "xyz")
+    assert found.small_classes == {"b": 1}
     assert found.is_sound
+
+
+@pytest.mark.parametrize("labels", [["a", "a"], [None, "a"], [None, None]])
+def test_no_label_can_be_wrong_where_there_are_fewer_than_two_classes(labels: list[str | None]):
+    found = inspected(make_manifest(labels), "xy")
+    assert not found.has_rival_classes
+    assert not found.is_sound
+
+
+def test_classes_that_differ_only_by_case_or_blank_space_are_listed():
+    found = inspected(make_manifest(["T-Shirt", "t-shirt", "t-shirt ", "t shirt", "T  shirt", "coat"]), "uvwxyz")
+    assert found.alike_classes == (("T  shirt", "t shirt"), ("T-Shirt", "t-shirt", "t-shirt "))
+    assert found.is_sound
+    assert inspected(make_manifest(["a", "b"]), "xy").alike_classes == ()
 
 
 def test_faults_are_grouped_most_frequent_first():
@@ -66,7 +81,7 @@ def test_identical_images_with_several_labels_are_conflicts():
 
 
 def test_copies_that_agree_do_not_make_data_unsound():
-    assert inspected(make_manifest(["a", "a"]), "xx").is_sound
+    assert inspected(make_manifest(["a", "a", "b"]), "xxy").is_sound
 
 
 def test_missing_files_paths_and_labels_are_no_copies_and_no_conflict():
@@ -82,3 +97,4 @@ def test_json_holds_plain_values():
         {"rows": [0, 1], "paths": ["0.png", "1.png"], "labels": ["a", "b"], "is_conflicting": True}
     ]
     assert content["is_sound"] is False
+    assert json.loads(json.dumps(as_json(inspected(make_manifest(["a", "A"]), "xy"))))["alike_classes"] == [["A", "a"]]

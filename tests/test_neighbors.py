@@ -10,7 +10,7 @@ from PIL import Image
 
 from labelclean.records import UNKNOWN, ByteArray, FloatArray
 from labelclean.train import neighbors
-from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores, unit_norm
+from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores, thumbnails, unit_norm
 
 
 def random_space(num_rows: int, num_features: int = 8) -> FloatArray:
@@ -99,6 +99,27 @@ def test_equal_pixels_that_are_not_near_in_feature_space_are_not_compared():
     digests = np.array([[0], [1]], dtype=np.uint8)
     groups = duplicate_groups(np.array([[1], [0]]), np.array([[0.5], [0.5]]), pixels, np.arange(2), digests)
     assert groups.tolist() == [UNKNOWN, UNKNOWN]
+
+
+@pytest.mark.parametrize("side", [8, 16, 31, 32, 100])
+def test_thumbnails_show_the_whole_picture(side: int):
+    images = np.zeros((3, side, side, 3), dtype=np.uint8)
+    images[1, side // 2 :] = 200
+    images[2] = 77
+    small = thumbnails(images)
+    assert small.shape[0] == 3
+    assert small.shape[1] == small.shape[2] <= 16
+    assert (small[2] == 77).all()
+    assert small[1].mean() == pytest.approx(100, abs=8)
+
+
+def test_pairs_beyond_a_block_are_compared_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(neighbors, "BLOCK_ROWS", 3)
+    pixels = np.stack([picture(number // 2) for number in range(20)])
+    rows = (np.arange(20) ^ 1)[:, None]
+    digests = np.arange(20, dtype=np.uint8)[:, None]
+    groups = duplicate_groups(rows, np.full((20, 1), 0.99), pixels, np.arange(20), digests)
+    np.testing.assert_array_equal(groups, np.arange(20) // 2)
 
 
 def test_copies_of_copies_are_one_group():

@@ -130,13 +130,13 @@ def test_food101n_knows_which_labels_are_wrong_but_not_what_is_right(run: Run, t
     assert "3 rows are known, 1 of them" in shown
     # golden rows of which only the right ones are known would be a false sample
     with pytest.raises(InputError, match=r"ramen/3.jpg is \?"):
-        read_manifest(root, tmp_path / "indexed/labels.csv", golden=tmp_path / "indexed/truth.csv")
+        read_manifest(root, tmp_path / "indexed/labels.csv", golden=[tmp_path / "indexed/truth.csv"])
 
 
 def test_known_truth_serves_as_golden_labels(run: Run, clothing1m: Path):
     index(run, "clothing1m", clothing1m)
     indexed = clothing1m.parent / "indexed"
-    manifest = read_manifest(clothing1m, indexed / "labels.csv", golden=indexed / "truth.csv")
+    manifest = read_manifest(clothing1m, indexed / "labels.csv", golden=[indexed / "truth.csv"])
     names = [manifest.class_names[label] if label >= 0 else None for label in manifest.golden_ids]
     assert names == [None, "T-Shirt", "Down Coat"]
 

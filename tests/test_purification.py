@@ -40,8 +40,7 @@ def judged_blobs() -> tuple[Evidence, Consensus, Division, IntArray, BoolArray, 
     streams = channel_streams([view], labels, golden=NONE_GOLDEN, rng=rng())
     division = divide(streams.p_loss, streams.p_feature, labels, trust=0.97, distrust=0.03)
     consensus = reach_consensus([view], labels, golden=NONE_GOLDEN, rng=rng())
-    hits = np.eye(3)[view.probs.argmax(axis=1)]
-    return gather_evidence([view], consensus, hits), consensus, division, labels, wrong, truth
+    return gather_evidence([view], consensus), consensus, division, labels, wrong, truth
 
 
 def consensus_of(prior: FloatArray, transition: FloatArray) -> Consensus:
@@ -66,12 +65,7 @@ def test_right_uncertain_rows_are_accepted_and_wrong_ones_declined():
 def test_no_row_is_judged_by_a_classifier_that_saw_it(monkeypatch: pytest.MonkeyPatch):
     evidence, consensus, division, labels, _, truth = judged_blobs()
     # the first column of the evidence becomes the row's number
-    numbered = Evidence(
-        tables=evidence.tables,
-        clean_odds=evidence.clean_odds,
-        hits=evidence.hits,
-        certainty=np.arange(450, dtype=np.float64)[:, None],
-    )
+    numbered = Evidence(tables=evidence.tables, clean_odds=np.arange(450.0)[:, None].repeat(3, axis=1))
     seen: list[tuple[set[int], set[int]]] = []
 
     def record(right: FloatArray, wrong: FloatArray, weights: list[FloatArray], judged: FloatArray) -> FloatArray:
@@ -96,7 +90,7 @@ def test_prior_odds_come_from_the_channel(monkeypatch: pytest.MonkeyPatch):
     prior = np.full((60, 2), 0.5)
     consensus = consensus_of(prior, np.array([[0.95, 0.05], [0.45, 0.55]]))
     view = View(probs=prior, votes=prior, affinity=prior, agreement=np.full(60, 0.5))
-    evidence = gather_evidence([view], consensus, prior)
+    evidence = gather_evidence([view], consensus)
     bins = np.array([Bin.CERTAIN_POSITIVE] * 30 + [Bin.CERTAIN_NEGATIVE] * 20 + [Bin.UNCERTAIN] * 10)
     purified = purify(
         evidence,
@@ -183,15 +177,10 @@ def test_drawn_wrong_labels_follow_the_channel():
 
 def test_evidence_of_a_pair_by_hand():
     table = np.array([[3.0, 1.0, 2.0]])
-    evidence = Evidence(
-        tables=(table,),
-        clean_odds=np.array([[0.1, 0.2, 0.3]]),
-        hits=np.array([[0.5, 0.25, 0.25]]),
-        certainty=np.array([[-1.0]]),
-    )
+    evidence = Evidence(tables=(table,), clean_odds=np.array([[0.1, 0.2, 0.3]]))
     rows = np.zeros(3, dtype=int)
-    # certainty; score, margin and rank in the table; odds and hits
-    expected = [[-1, 3, 1, 0, 0.1, 0.5], [-1, 1, -2, 2, 0.2, 0.25], [-1, 2, -1, 1, 0.3, 0.25]]
+    # odds; score, margin and rank in the table
+    expected = [[0.1, 3, 1, 0], [0.2, 1, -2, 2], [0.3, 2, -1, 1]]
     np.testing.assert_allclose(evidence.of((rows, np.arange(3))), expected)
     np.testing.assert_array_equal(table, [[3, 1, 2]])
 

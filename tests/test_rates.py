@@ -76,11 +76,25 @@ def test_few_golden_rows_count_as_what_they_are():
     assert estimate.value == pytest.approx(0.05)
 
 
-def test_golden_rows_without_chances_count_as_a_random_choice():
+def test_golden_rows_of_equal_chance_estimate_by_what_they_show():
     is_wrong = np.arange(400) < 30
-    estimate = found(counted([np.full(400, 0.9)], golden=range(100), is_wrong=is_wrong).share(everyone(400)))
+    chances = np.full(400, 0.25)
+    wrong = counted([np.full(400, 0.9)], golden=range(100), is_wrong=is_wrong, chances=chances)
+    estimate = found(wrong.share(everyone(400)))
     reach = 1.96 * np.sqrt(np.var(is_wrong[:100], ddof=1) / 100 * (1 - 100 / 400))
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.3, 0.3 - reach, 0.3 + reach), rel=1e-3)
+
+
+def test_golden_rows_that_somebody_picked_speak_for_themselves_alone():
+    """The rows that look worst were checked: how many of them are wrong says nothing about the others."""
+    p = np.where(np.arange(400) < 100, 0.1, 0.95)
+    is_wrong = np.arange(400) < 40
+    picked = counted([p], golden=range(100), is_wrong=is_wrong)
+    assert found(picked.share(everyone(400))).value == pytest.approx((40 + 300 * 0.05) / 400)
+
+    chances = np.where(np.arange(400) < 100, np.nan, 0.5)
+    both = counted([p], golden=range(200), is_wrong=is_wrong, chances=chances)
+    assert found(both.share(everyone(400))).value == pytest.approx(40 / 400, abs=1e-6)
 
 
 def planted(seed: int) -> tuple[FloatArray, BoolArray, np.random.Generator]:
@@ -109,13 +123,16 @@ def test_golden_files_that_are_filled_in_partly_are_no_less_true(kept: float):
 
 def test_what_all_rows_tell_is_certain():
     is_wrong = np.arange(200) < 40
-    estimate = found(counted([np.full(200, 0.9)], golden=range(200), is_wrong=is_wrong).share(everyone(200)))
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.2, 0.2, 0.2))
+    for chances in (None, np.ones(200)):
+        wrong = counted([np.full(200, 0.9)], golden=range(200), is_wrong=is_wrong, chances=chances)
+        estimate = found(wrong.share(everyone(200)))
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.2, 0.2, 0.2))
 
 
 def test_a_judge_that_was_never_surprised_is_not_infallible():
     is_wrong = np.ones(600, dtype=bool)
-    estimate = found(counted([np.full(600, 0.02)], golden=range(60), is_wrong=is_wrong).share(everyone(600)))
+    wrong = counted([np.full(600, 0.02)], golden=range(60), is_wrong=is_wrong, chances=np.full(600, 0.1))
+    estimate = found(wrong.share(everyone(600)))
     assert estimate.value == pytest.approx(1)
     assert estimate.low < 0.975
 

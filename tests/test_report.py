@@ -44,15 +44,33 @@ def test_confusions_count_rejected_rows(finished_run: RunFolder):
     )
 
 
-def test_worst_rows_are_judged_ones(finished_run: RunFolder):
+def test_worst_rows_are_judged_ones_that_are_likelier_wrong_than_right(finished_run: RunFolder):
     worst = summarize(finished_run).worst
-    assert [line.row for line in worst] == [2, 6, 5, 1, 7, 3, 4, 0]
+    assert [line.row for line in worst] == [2, 6, 5]
     assert (worst[0].path, worst[0].label, worst[0].suggested_label, worst[0].verdict) == (
         "2.png",
         "cat",
         "dog",
         "rejected",
     )
+
+
+def test_worst_rows_are_none_that_a_golden_label_decided(finished_run: RunFolder):
+    """Row 0 is golden and wrong; row 1 is likelier wrong than right."""
+    for p_clean, rows in ((0.49, [1]), (0.5, [])):
+        findings = make_findings(
+            range(3),
+            p_clean=np.array([0.9, p_clean, 0.9]),
+            class_noise={label: Estimate(value=0.1, low=0, high=1) for label in range(2)},
+        )
+        manifest = make_manifest(["cat", "dog", "dog"], golden=["dog", None, None])
+        write_verdicts(finished_run.verdicts, verdict_table(manifest, findings, {}, metadata={}))
+        summary = summarize(finished_run)
+        assert [line.row for line in summary.worst] == rows
+        assert [line["row"] for line in as_json(summary)["worst"]] == rows
+        terminal = Console(width=100, file=io.StringIO(), record=True)
+        terminal.print(summary_view(summary))
+        assert ("Most probably wrong" in terminal.export_text()) == bool(rows)
 
 
 def test_guards_of_the_last_round_are_told_and_earlier_ones_counted(finished_run: RunFolder):

@@ -26,10 +26,19 @@ def test_neighbor_votes_by_hand():
     labels, trust = np.array([0, 0, 1, 1]), np.array([1.0, 1.0, 1.0, 0.5])
     votes, agreement = neighbor_votes(rows, cosines, labels, trust, labels=labels, num_classes=2)
     raw = np.array([[0.8, 0.4], [0.5, 0.5], [0.6, 0.0], [0.2, 1.0]])
-    share = np.array([2.0, 1.5]) / 3.5
+    share = np.array([2.0, 1.5]) / 3.5 + 2 / 4  # each class counts as two rows larger than it is
     expected = raw / share + VOTE_FLOOR
     np.testing.assert_allclose(votes, expected / expected.sum(axis=1, keepdims=True))
     np.testing.assert_allclose(agreement, [0.8 / 1.2, 0.5, 0.0, 1.0 / 1.2])
+
+
+def test_the_only_row_of_a_class_does_not_count_a_thousandfold():
+    """Row 1 has ten neighbours, nine of class 0 and row 0, the only one of class 1."""
+    rows = np.array([np.delete(np.arange(1000), row)[:10] for row in range(1000)])
+    labels = np.zeros(1000, dtype=int)
+    labels[0] = 1
+    votes, _ = neighbor_votes(rows, np.ones((1000, 10)), labels, np.ones(1000), labels=labels, num_classes=2)
+    assert votes[1, 1] / votes[1, 0] == pytest.approx((1 / 0.011) / (9 / 1.009), rel=0.01)
 
 
 def test_votes_go_by_the_voters_label_and_agreement_by_the_row_s_own():

@@ -8,20 +8,19 @@ Nothing here opens an image. Rows that cannot be used are kept and marked, never
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.data.tables import as_strings, find_column, read_table, usual_column
+from labelclean.data.columns import GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
+from labelclean.data.golden import golden_ids, golden_rows
+from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
 from labelclean.errors import InputError
-from labelclean.records import NO_CLASS, UNKNOWN, Fault, FloatArray, IntArray, Manifest
+from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
 
-PATH_NAMES = ("path", "file_name", "filename", "file", "image", "image_path", "filepath", "file_path", "img")
-LABEL_NAMES = ("label", "class", "target", "category", "class_name", "label_name", "y")
-TRUTH_NAMES = ("true_label", "truth")
-GOLDEN_NAME, CHANCE_NAME, GROUP_NAME = "golden", "chance", "group"
 COMMON_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 OTHER_SUFFIXES = {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico"}
 IMAGE_SUFFIXES = frozenset(COMMON_SUFFIXES | OTHER_SUFFIXES)
@@ -34,7 +33,7 @@ def read_manifest(
     *,
     path_column: str | None = None,
     label_column: str | None = None,
-    golden: Path | None = None,
+    golden: Sequence[Path] = (),
     class_names: tuple[str, ...] | None = None,
 ) -> Manifest:
     """Read an index, or the class folders below `images_dir` when there is none.
@@ -44,11 +43,12 @@ def read_manifest(
         index: .csv, .tsv, .jsonl, .ndjson or .parquet file; None: a folder per class.
         path_column: column with the paths; None: found by name.
         label_column: column with the labels; None: found by name.
-        golden: a further file of trusted labels, with a path and a `golden`, `true_label` or label column, and in a
+        golden: further files of trusted labels, with a path and a `golden`, `true_label` or label column, and in a
             column `chance` the probability with which the row was chosen for it, where that differs between rows.
         class_names: the classes to number labels by; None: the distinct labels found.
     Raises:
-        InputError: the folder or a file is missing, unreadable, empty, or lacks a column.
+        InputError: the folder or a file is missing, unreadable, empty, or lacks a column, or a golden label is none
+            of the classes.
     """
     table, source = _open_index(images_dir, index)
     if index is None:
@@ -58,21 +58,18 @@ def read_manifest(
     golden_name, group_name = usual_column(table, (GOLDEN_NAME,)), usual_column(table, (GROUP_NAME,))
     used = (path_name, label_name, golden_name, group_name)
     paths, labels, own_golden, groups = (
-        as_strings(table[name], what=f"{source}, column {name}") if name else _nothing(table.num_rows) for name in used
+        as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows) for name in used
     )
-    golden_labels, golden_chances = own_golden, np.full(table.num_rows, np.nan)
-    if golden:
-        by_file, golden_chances = _golden_file(golden, paths)
-        golden_labels = pc.coalesce(by_file, own_golden)
-    names = class_names or tuple(sorted({*_distinct(labels), *_distinct(golden_labels)}))
-    label_ids = _number(labels, names)
+    names = class_names or tuple(sorted(_distinct(labels)))
+    label_ids, groups = _number(labels, names), pc.utf8_trim_whitespace(groups)
+    trusted = golden_rows(own_golden, golden, paths, source)
     return Manifest(
         source=source,
         paths=paths,
         labels=labels,
         label_ids=label_ids,
-        golden_ids=_number(golden_labels, names),
-        golden_chances=golden_chances,
+        golden_ids=golden_ids(trusted, names, table.num_rows),
+        golden_chances=np.array([trusted[row].chance if row in trusted else np.nan for row in range(table.num_rows)]),
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
         extra=table.select([name for name in table.column_names if name not in used]),
@@ -126,63 +123,6 @@ def _number(values: pa.ChunkedArray, names: tuple[str, ...]) -> IntArray:
 def _distinct(values: pa.ChunkedArray) -> tuple[str, ...]:
     """Each value once, without null."""
     return tuple(pc.unique(values.drop_null()).to_pylist())
-
-
-def _nothing(num_rows: int) -> pa.ChunkedArray:
-    """Stands for a column of strings that the index does not have."""
-    return pa.chunked_array([pa.nulls(num_rows, pa.string())])
-
-
-def _golden_file(file: Path, paths: pa.ChunkedArray) -> tuple[pa.ChunkedArray, FloatArray]:
-    """The trusted label of each row by a file of its own, null where it has none, and the chance that it got one."""
-    table, source = read_table(file), file.name
-    path_name = find_column(table, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
-    label_name = find_column(
-        table,
-        None,
-        (GOLDEN_NAME, *TRUTH_NAMES, *LABEL_NAMES),
-        what="golden label",
-        source=source,
-        flag="the usual name golden",
-    )
-    trusted, labels = (as_strings(table[name], what=f"{source}, column {name}") for name in (path_name, label_name))
-    known = set(paths.to_pylist()) - {None}
-    by_path: dict[str, str] = {}
-    chance_of: dict[str, float] = {}
-    for path, label, chance in zip(trusted.to_pylist(), labels.to_pylist(), _chances(table, source), strict=True):
-        if path is None or label is None:
-            continue
-        if label == NO_CLASS:
-            raise InputError(
-                f"{source}: {path} is {NO_CLASS}, which says that its label is wrong, but not what is right",
-                hint="Give the true labels, or none of these rows; `evaluate` takes them as they are.",
-            )
-        if path not in known:
-            raise InputError(
-                f"{source}: {path} is not in the index", hint="Name golden rows by the same paths as in the index."
-            )
-        if by_path.setdefault(path, label) != label:
-            raise InputError(
-                f"{source}: {path} has the golden labels {by_path[path]} and {label}", hint="Keep the right one."
-            )
-        chance_of[path] = chance
-    rows = paths.to_pylist()
-    chances = np.array([chance_of.get(path, np.nan) for path in rows])
-    return pa.chunked_array([pa.array([by_path.get(path) for path in rows], pa.string())]), chances
-
-
-def _chances(table: pa.Table, source: str) -> FloatArray:
-    """The column `chance` as numbers, NaN where it is empty or not there, (N,)."""
-    if CHANCE_NAME not in table.column_names:
-        return np.full(table.num_rows, np.nan)
-    texts = as_strings(table[CHANCE_NAME], what=f"{source}, column {CHANCE_NAME}")
-    try:
-        chances = texts.cast(pa.float64()).to_numpy()
-    except pa.ArrowException as error:
-        raise InputError(f"{source}: column chance: {error}", hint="Leave that column as it was written.") from error
-    if ((chances <= 0) | (chances > 1)).any():
-        raise InputError(f"{source}: a chance is not in (0, 1]", hint="Leave the column chance as it was written.")
-    return np.asarray(chances)
 
 
 def _path_faults(images_dir: Path, paths: pa.ChunkedArray, source: str) -> dict[int, Fault]:

@@ -59,6 +59,7 @@ class Inspection:
         num_golden: rows with a trusted label.
         classes: rows of each class, in the order of the classes.
         min_class_rows: below it a class is small.
+        alike_classes: classes that differ only by letter case or blank space, together.
         faults: rows that cannot be used, by kind, most frequent first.
         doubled_paths: rows that name the same path.
         identical_images: rows with different paths and the same bytes.
@@ -69,9 +70,15 @@ class Inspection:
     num_golden: int
     classes: dict[str, int]
     min_class_rows: int
+    alike_classes: tuple[tuple[str, ...], ...]
     faults: tuple[FaultGroup, ...]
     doubled_paths: tuple[SamePicture, ...]
     identical_images: tuple[SamePicture, ...]
+
+    @property
+    def has_rival_classes(self) -> bool:
+        """Two classes or more have rows: a label can be wrong against another."""
+        return sum(count > 0 for count in self.classes.values()) > 1
 
     @property
     def small_classes(self) -> dict[str, int]:
@@ -84,8 +91,8 @@ class Inspection:
 
     @property
     def is_sound(self) -> bool:
-        """No row is unusable, none is doubled, and no picture has several labels."""
-        return not (self.faults or self.doubled_paths or self.conflicts)
+        """No row is unusable, none is doubled, no picture has several labels, and there are several classes."""
+        return self.has_rival_classes and not (self.faults or self.doubled_paths or self.conflicts)
 
 
 def inspect(
@@ -119,10 +126,19 @@ def inspect(
         num_golden=int((manifest.golden_ids != UNKNOWN).sum()),
         classes=dict(zip(manifest.class_names, counts.tolist(), strict=True)),
         min_class_rows=min_class_rows,
+        alike_classes=alike_classes(manifest.class_names),
         faults=_fault_groups({**faults, **manifest.faults}),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
     )
+
+
+def alike_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Names that differ only by letter case or blank space, together: `T-Shirt`, `t-shirt` and `t-shirt `."""
+    by_spelling: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_spelling[" ".join(name.split()).casefold()].append(name)
+    return tuple(tuple(same) for same in by_spelling.values() if len(same) > 1)
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:

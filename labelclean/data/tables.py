@@ -5,9 +5,12 @@ Nothing here knows what the columns mean to labelclean.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,10 @@ import pyarrow.parquet as pq
 from labelclean.errors import InputError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+SEPARATORS = (",", ";", "\t")
+"""What may stand between the columns of a CSV file; spreadsheets write a semicolon where the comma marks decimals."""
+
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BLOCK_BYTES = 1 << 26
 """A row must fit into one block."""
 
@@ -28,7 +35,7 @@ def read_table(file: Path) -> pa.Table:
     """Read a table by its file's ending. CSV and TSV columns stay strings, so that `007` is not turned into 7.
 
     Raises:
-        InputError: no such file, an unknown ending, or content that does not parse.
+        InputError: no such file, an unknown ending, or content that does not parse or is not UTF-8.
     """
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
@@ -39,13 +46,10 @@ def read_table(file: Path) -> pa.Table:
         table = _read(file, suffix)
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file", hint="Check the path of the table.") from error
-    except (OSError, pa.ArrowException) as error:
-        if "Empty" in str(error):
-            raise InputError(f"{file}: no rows", hint="Give a table with a row per image.") from error
-        raise InputError(
-            f"{file}: {_place_of_fault(file, suffix) or str(error).splitlines()[0]}",
-            hint="Mend the file at that place." if suffix != ".parquet" else "Write the file again.",
-        ) from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{file}: {error.strerror}", hint="Give a file that you may read.") from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise _explained(error, file, suffix) from error
     doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if doubled:
         raise InputError(f"{file}: several columns are called {', '.join(doubled)}", hint="Rename all but one of them.")
@@ -100,13 +104,19 @@ def as_strings(column: pa.ChunkedArray, *, what: str = "a column") -> pa.Chunked
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, pa.string()), column)
 
 
+def nothing(num_rows: int) -> pa.ChunkedArray:
+    """Stands for a column of strings that a table does not have."""
+    return pa.chunked_array([pa.nulls(num_rows, pa.string())])
+
+
 def _read(file: Path, suffix: str) -> pa.Table:
     if suffix == ".parquet":
         return pq.ParquetFile(file).read()  # not read_table, which makes columns of folders called name=value
     if suffix in (".jsonl", ".ndjson"):
         return _read_json(file)
-    parse = pa.csv.ParseOptions(delimiter=_delimiter(suffix), newlines_in_values=True)
-    read = pa.csv.ReadOptions(block_size=BLOCK_BYTES)
+    separator, num_lines_before = _layout(file, suffix)
+    parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, skip_rows=num_lines_before)
     with pa.csv.open_csv(file, read_options=read, parse_options=parse) as head:
         strings = {name: pa.string() for name in head.schema.names}
     convert = pa.csv.ConvertOptions(column_types=strings, strings_can_be_null=False)
@@ -125,42 +135,76 @@ def _read_json(file: Path) -> pa.Table:
     return as_given.select(table.column_names)
 
 
-def _delimiter(suffix: str) -> str:
-    return "\t" if suffix == ".tsv" else ","
+def _layout(file: Path, suffix: str) -> tuple[str, int]:
+    """What separates the columns of a CSV or TSV file, and how many lines come before its header.
+
+    For a CSV file it is what its first line names, as in `sep=;`, or else what splits its header into most columns;
+    quoted text does not count.
+    """
+    if suffix == ".tsv":
+        return "\t", 0
+    with open(file, encoding="utf-8-sig", errors="replace") as text:
+        first = next(text, "").rstrip("\n")
+        named = re.fullmatch(r'"?sep=([,;\t|])"?', first, flags=re.IGNORECASE)
+        if named:
+            return named[1], 1
+        header = first or next((line for line in text if line.strip()), "")
+    unquoted = re.sub(r'"[^"]*"?', "", header)
+    return max(SEPARATORS, key=unquoted.count), 0
 
 
-def _place_of_fault(file: Path, suffix: str) -> str | None:
-    """Line and cause of what is wrong with a text table that does not parse; None when it is not found."""
+def _explained(error: Exception, file: Path, suffix: str) -> InputError:
+    """What is wrong with a file that does not parse, with its line where that is found."""
+    if "Empty" in str(error):
+        return InputError(f"{file}: no rows", hint="Give a table with a row per image.")
+    cause = str(error).splitlines()[0]
     if suffix == ".parquet":
-        return None
+        return InputError(f"{file}: {cause}", hint="Write the file again.")
+    foreign = _foreign_encoding(file)
+    if foreign is not None:
+        return InputError(f"{file}: {foreign}", hint="Save it as UTF-8; spreadsheets call that CSV UTF-8.")
+    return InputError(f"{file}: {_place_of_fault(file, suffix) or cause}", hint="Mend the file at that place.")
+
+
+def _foreign_encoding(file: Path) -> str | None:
+    """What tells that a text file is not UTF-8; None when it is."""
     with open(file, "rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if number == 1 and line.startswith(UTF_16_MARKS):
+                return "the file is UTF-16, not UTF-8"
             try:
                 line.decode()
             except UnicodeDecodeError:
                 return f"line {number} is not UTF-8"
-    find = _faulty_json if suffix in (".jsonl", ".ndjson") else _faulty_row
+    return None
+
+
+def _place_of_fault(file: Path, suffix: str) -> str | None:
+    """Line and cause of what is wrong with a text table that does not parse; None when it is not found."""
     with open(file, encoding="utf-8-sig", newline="") as text:
-        return find(text, suffix)
+        if suffix in (".jsonl", ".ndjson"):
+            return _faulty_json(text)
+        separator, num_lines_before = _layout(file, suffix)
+        return _faulty_row(text, separator, num_lines_before)
 
 
-def _faulty_row(text: Iterator[str], suffix: str) -> str | None:
+def _faulty_row(text: Iterator[str], separator: str, num_lines_before: int) -> str | None:
     """The first row of a CSV or TSV file that has not as many fields as the header, or never ends."""
-    rows = csv.reader(text, delimiter=_delimiter(suffix), strict=True)
-    num_columns, start = 0, 1
+    rows = csv.reader(islice(text, num_lines_before, None), delimiter=separator, strict=True)
+    num_columns, start = 0, num_lines_before + 1
     try:
         for row in rows:
             if row and not num_columns:
                 num_columns = len(row)
             if row and len(row) != num_columns:
                 return f"line {start} has {len(row)} fields, the header {num_columns}"
-            start = rows.line_num + 1
+            start = num_lines_before + rows.line_num + 1
     except csv.Error as error:
         return f"line {start}: {error}"
     return None
 
 
-def _faulty_json(text: Iterator[str], _: str) -> str | None:
+def _faulty_json(text: Iterator[str]) -> str | None:
     """The first line that is not a JSON object, or in which a field is of another type than before."""
     kinds: dict[str, str] = {}
     for number, line in enumerate(text, start=1):

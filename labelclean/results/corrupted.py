@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.config import NoiseKind
-from labelclean.data.index import LABEL_NAMES, PATH_NAMES, read_manifest
+from labelclean.data.columns import LABEL_NAMES, PATH_NAMES
+from labelclean.data.index import read_manifest
 from labelclean.data.noise import corrupt, count_confusions, mistakes
 from labelclean.data.tables import as_strings, find_column, read_table
 from labelclean.errors import ConfigError, InputError

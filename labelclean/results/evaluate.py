@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from labelclean.data.index import LABEL_NAMES, PATH_NAMES, TRUTH_NAMES
+from labelclean.data.columns import LABEL_NAMES, PATH_NAMES, TRUTH_NAMES
 from labelclean.data.tables import as_strings, find_column
 from labelclean.errors import InputError
 from labelclean.records import NO_CLASS, BoolArray, FloatArray
-from labelclean.results.verdicts import CERTAIN_CLEAN, PURIFIED, REJECTED, UNREADABLE, read_metadata
+from labelclean.results.verdicts import CERTAIN_CLEAN, PURIFIED, REJECTED, UNREADABLE, is_golden, read_metadata
 
 TRUE_NAMES = (*TRUTH_NAMES, "golden", *LABEL_NAMES)
 NUM_BINS = 15
@@ -30,8 +31,10 @@ class Evaluation:
     """Figures in [0, 1]; None where a figure is not defined, as the precision when nothing was rejected.
 
     Attributes:
-        num_rows: rows that have a label and a true label; all figures are about these.
+        num_rows: rows that have a label and a true label, and no golden label; all figures are about these.
         num_without_truth: rows left out because no true label, or no label, is known.
+        num_golden: rows left out because a golden label decided them.
+        num_named: rows whose true label has a name and is not `?`.
         num_unreadable: rows that could not be judged; they count as not rejected.
         num_wrong: rows whose label is not the true one.
         num_rejected: rows rejected.
@@ -41,13 +44,15 @@ class Evaluation:
         purified_share, purified_purity: the same for purified.
         correction_accuracy: share of the rejected wrong labels whose suggestion is the true label.
         accuracy_before, accuracy_after: share of right labels as given, and with the suggestion on rejected rows,
-            both without rows whose true label is `?`.
+            both among the rows whose true label has a name.
         calibration_error: expected calibration error of p_clean, 15 bins of equal width.
-        noise_rate_true, noise_rate_estimated: share of wrong labels here, and as the run estimated it.
+        noise_rate_true, noise_rate_estimated: share of wrong labels here, and in all rows as the run estimated it.
     """
 
     num_rows: int
     num_without_truth: int
+    num_golden: int
+    num_named: int
     num_unreadable: int
     num_wrong: int
     num_rejected: int
@@ -74,18 +79,22 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     A path that is there several times is matched in the order of its rows; one that the truth names once, every time.
 
     Args:
-        verdicts: a verdict file's content.
+        verdicts: a verdict file's content; where it has no column `reason`, no row is golden.
         truth: a table with paths and true labels, in a column `true_label`, `truth`, `golden` or a usual label name;
             `?` where a label is known to be wrong, but not what would be right.
         source: how messages name the truth.
     Raises:
-        InputError: the truth lacks a column, or none of its paths is among the verdicts.
+        InputError: the truth lacks a column or contradicts itself, none of its paths is among the verdicts, none of
+            its labels is a class of theirs, or golden labels decided all rows that it knows.
     """
     true_labels = _true_labels(verdicts["path"].to_pylist(), truth, source)
-    known = true_labels.notna().to_numpy() & verdicts["label"].is_valid().to_numpy()
+    has_truth = true_labels.notna().to_numpy() & verdicts["label"].is_valid().to_numpy()
+    golden = is_golden(verdicts) if "reason" in verdicts.column_names else np.zeros(len(has_truth), dtype=bool)
+    known = has_truth & ~golden
+    _refuse_other_classes(true_labels[has_truth], verdicts, source)
     if not known.any():
         raise InputError(
-            f"{source}: none of its paths is in the verdict file", hint="Name images as in the index, same spelling."
+            f"{source}: golden labels decided all rows whose truth it knows", hint="Give the truth of other rows too."
         )
     frame = verdicts.select(["label", "verdict", "suggested_label", "p_clean"]).to_pandas()[known]
     true = true_labels[known].to_numpy()
@@ -93,7 +102,8 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     is_corrected = frame["suggested_label"].to_numpy() == true
     figures = _figures(frame["verdict"].to_numpy(), is_right, is_corrected, true != NO_CLASS)
     return Evaluation(
-        num_without_truth=int((~known).sum()),
+        num_without_truth=int((~has_truth & ~golden).sum()),
+        num_golden=int(golden.sum()),
         noise_rate_estimated=json.loads(read_metadata(verdicts)["noise_rate"])[0],
         **figures,
         **_ranking(frame["p_clean"].to_numpy(dtype=np.float64), is_right),
@@ -118,9 +128,35 @@ def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Se
     known["nth"] = known.groupby("path").cumcount()
     rows = pd.DataFrame({"path": paths})
     rows["nth"] = rows.groupby("path").cumcount()
+    _refuse_contradictions(known, rows["path"].value_counts(), source)
     by_order = rows.merge(known, on=["path", "nth"], how="left")["true"]
     single = known.drop_duplicates("path", keep=False).set_index("path")["true"]
     return by_order.fillna(rows["path"].map(single))
+
+
+def _refuse_contradictions(known: pd.DataFrame, num_rows: pd.Series[int], source: str) -> None:
+    """Stop at a path that has more true labels than rows, and not the same ones."""
+    spare = known["path"][known["nth"] >= known["path"].map(num_rows)]
+    labels = known[known["path"].isin(spare)].groupby("path", sort=False)["true"].unique()
+    for path, several in labels[labels.map(len) > 1].items():
+        raise InputError(
+            f"{source}: {path} has the true labels {several[0]} and {several[1]}", hint="Keep the right one."
+        )
+
+
+def _refuse_other_classes(true_labels: pd.Series[Any], verdicts: pa.Table, source: str) -> None:
+    """Stop where no true label is there, or none is a class of the run."""
+    if not len(true_labels):
+        raise InputError(
+            f"{source}: none of its paths is in the verdict file", hint="Name images as in the index, same spelling."
+        )
+    named = set(true_labels) - {NO_CLASS}
+    classes = set(pc.unique(verdicts["label"].drop_null()).to_pylist())
+    if named and not named & classes:
+        raise InputError(
+            f"{source}: no true label is a class of the run: {min(named)!r} is none, {min(classes)!r} is one",
+            hint="Name classes as in the index, same spelling.",
+        )
 
 
 def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray, is_named: BoolArray) -> dict[str, Any]:
@@ -130,6 +166,7 @@ def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray, is_name
     num_wrong, num_rejected = int((~is_right).sum()), int(rejected.sum())
     return {
         "num_rows": len(is_right),
+        "num_named": int(is_named.sum()),
         "num_unreadable": int((verdict == UNREADABLE).sum()),
         "num_wrong": num_wrong,
         "num_rejected": num_rejected,

@@ -18,20 +18,29 @@ from labelclean.records import FloatArray, IntArray
 from labelclean.results.run_folder import open_run
 from labelclean.results.verdicts import UNREADABLE, is_golden, read_verdicts
 
+NUM_ROWS = 200
+"""Rows that are chosen unless told otherwise."""
+
+NUM_DECIMALS = 6
+"""Of probabilities in a table for people."""
+
 RANDOM_SHARE = 0.5
 """Of the chances is the same for all rows; the rest goes by how uncertain a row is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chosen:
-    """What was written: rows chosen, those that could be chosen, and the file."""
+    """What was written: rows chosen, those that could be chosen, earlier golden rows left out, and the file."""
 
     num_rows: int
     num_candidates: int
+    num_golden: int
     file: Path
 
 
-def choose_golden(run: Path | None, out: Path, *, count: int, seed: int = 0, overwrite: bool = False) -> Chosen:
+def choose_golden(
+    run: Path | None, out: Path, *, count: int | None = None, seed: int = 0, overwrite: bool = False
+) -> Chosen:
     """Write a CSV of rows with an empty column `golden`, to be filled in and given to `fit --golden`.
 
     Its column `chance` is the probability with which the row was chosen: whoever divides by it gets unbiased
@@ -39,35 +48,51 @@ def choose_golden(run: Path | None, out: Path, *, count: int, seed: int = 0, ove
 
     Args:
         run: the run folder; None: the newest below runs/.
-        out: the CSV.
-        count: how many rows, at least 1.
+        out: the CSV, ending in .csv.
+        count: how many rows, at least 1; None: 200, or all where there are fewer.
         seed: start of every random choice.
         overwrite: replace an older file, which may hold somebody's work.
     Raises:
-        ConfigError: count is not positive.
-        InputError: fewer rows than that can be chosen.
+        ConfigError: count is not positive, or the file's ending is another.
+        InputError: fewer rows than that can be chosen, or none.
         RunFolderError: no such run, or the file exists.
         ResourceError: the file cannot be written.
     """
-    if count < 1:
+    if count is not None and count < 1:
         raise ConfigError(f"--count {count}: not a number of rows", hint="Give 1 or more.")
+    if out.suffix.lower() != ".csv":
+        raise ConfigError(f"--out {out}: the rows are written as CSV", hint="Use .csv as its ending.")
     if not overwrite:
         refuse_to_replace(out)
     verdicts = read_verdicts(open_run(run).verdicts)
+    golden = is_golden(verdicts)
     judged = pc.not_equal(verdicts["verdict"].cast(pa.string()), UNREADABLE).to_numpy(zero_copy_only=False)
-    candidates = np.flatnonzero(judged & ~is_golden(verdicts))
-    if count > len(candidates):
-        raise InputError(
-            f"only {len(candidates)} rows can be chosen, not {count}", hint=f"Give --count {len(candidates)} or less."
-        )
+    candidates = np.flatnonzero(judged & ~golden)
+    count = _count(count, len(candidates))
     p_clean = verdicts["p_clean"].to_numpy()[candidates].astype(np.float64)
     chances = inclusion_chances(uncertainty(p_clean), count)
     picked = draw_systematically(chances, np.random.default_rng(seed))
-    table = verdicts.take(pa.array(candidates[picked])).select(["path", "label", "suggested_label", "p_clean"])
-    table = table.append_column("chance", pa.array(np.round(chances[picked], 6)))
+    table = verdicts.take(pa.array(candidates[picked])).select(["path", "label", "suggested_label"])
+    for name, shares in (("p_clean", p_clean), ("chance", chances)):
+        table = table.append_column(name, pa.array(np.round(shares[picked], NUM_DECIMALS)))
     table = table.append_column("golden", pa.nulls(len(picked), pa.string()))
     write_csv(out, table)
-    return Chosen(num_rows=len(picked), num_candidates=len(candidates), file=out)
+    return Chosen(num_rows=len(picked), num_candidates=len(candidates), num_golden=int(golden.sum()), file=out)
+
+
+def _count(wanted: int | None, num_candidates: int) -> int:
+    """How many rows to choose."""
+    if not num_candidates:
+        raise InputError(
+            "no row can be chosen: each is unreadable or has a golden label", hint="Use the golden rows that there are."
+        )
+    if wanted is None:
+        return min(NUM_ROWS, num_candidates)
+    if wanted > num_candidates:
+        raise InputError(
+            f"only {num_candidates} rows can be chosen, not {wanted}", hint=f"Give --count {num_candidates} or less."
+        )
+    return wanted
 
 
 def uncertainty(p_clean: FloatArray) -> FloatArray:

@@ -76,7 +76,7 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorstRow:
-    """A row whose label is most probably wrong."""
+    """A row whose label is probably wrong."""
 
     row: int
     path: str
@@ -132,7 +132,7 @@ class Summary:
             what would be rejected without the golden labels.
         classes: those with the highest estimated share of wrong labels, worst first.
         confusions: the most frequent ones, most frequent first.
-        worst: judged rows by p_clean, lowest first.
+        worst: rows that are likelier wrong than right, by p_clean, lowest first; without golden rows, which are known.
         golden: the golden rows, None where there are none.
         guards: what fired in the last round, in words.
         num_earlier_guards: how often guards fired in the rounds before.
@@ -170,13 +170,15 @@ def summarize(folder: RunFolder) -> Summary:
     metadata = read_metadata(table)
     counts = _counts(table["verdict"])
     judged = table.filter(pc.not_equal(table["verdict"], UNREADABLE))
+    noise = read_estimate(metadata["noise_rate"])
+    assert noise is not None  # every run estimates it
     *earlier, last = read_history(folder)["guards"].to_pylist() or [[]]
     files = (folder.verdicts, folder.history, folder.model, folder.config, folder.run)
     return Summary(
         folder=str(folder.path),
         num_rows=table.num_rows,
         verdicts={verdict: counts.get(verdict, 0) for verdict in VERDICTS},
-        noise=Estimate(*json.loads(metadata["noise_rate"])),
+        noise=noise,
         precision=read_estimate(metadata["expected_precision"]),
         recall=read_estimate(metadata["expected_recall"]),
         classes=_classes(judged, json.loads(metadata["noise_by_class"])),
@@ -251,7 +253,9 @@ def _confusions(judged: pa.Table) -> tuple[Confusion, ...]:
 
 
 def _worst(judged: pa.Table) -> tuple[WorstRow, ...]:
-    lowest = np.argsort(judged["p_clean"].to_numpy(), kind="stable")[:TOP]
+    p_clean = judged["p_clean"].to_numpy()
+    wrong = np.flatnonzero((p_clean < 0.5) & ~is_golden(judged))
+    lowest = wrong[np.argsort(p_clean[wrong], kind="stable")][:TOP]
     names = [field.name for field in dataclasses.fields(WorstRow)]
     return tuple(WorstRow(**entry) for entry in judged.select(names).take(lowest).to_pylist())
 

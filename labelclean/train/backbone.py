@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,14 @@ def _create_body(config: FitConfig, image_size: int, *, pretrained: bool) -> nn.
         ) from error
 
 
+def _load_state(file: Path) -> Any:
+    """What torch.save has written, of plain tensors; never anything that runs code."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its text advises to run whatever the file holds
+        raise ValueError("it is no file of plain tensors") from error
+
+
 def _cause(error: Exception) -> str:
     """The first line of an error's text, or its kind where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
@@ -210,7 +219,7 @@ def load_weights(body: nn.Module, file: Path) -> str:
 
             state: Any = load_file(file)
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = _load_state(file)
     except FileNotFoundError as error:
         raise BackboneError(f"{file}: no such file", hint="Give --weights auto, none, or an existing file.") from error
     except Exception as error:  # both readers raise nearly any exception on files that are something else

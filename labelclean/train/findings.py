@@ -8,7 +8,17 @@ from __future__ import annotations
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import EPSILON, UNKNOWN, ByteArray, Division, Findings, FloatArray, IntArray, of_label
+from labelclean.records import (
+    EPSILON,
+    UNKNOWN,
+    BoolArray,
+    ByteArray,
+    Division,
+    Findings,
+    FloatArray,
+    IntArray,
+    of_label,
+)
 from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import duplicate_groups, outlier_scores
@@ -51,9 +61,9 @@ def conclude(
 
     prior = _average(result, "prior")
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
-    suggested, p_suggested = suggest(prior, p_clean, labels.given)
+    suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected)
     scan, rounds = result.scans[0], sum(judge.num_rounds for judge in result.judges)
-    hits = np.sum([of_label(judge.hits, labels.given) for judge in result.judges], axis=0)
+    hits = np.sum([judge.hits for judge in result.judges], axis=0)
     return Findings(
         rows=rows,
         bins=division.bins,
@@ -90,17 +100,22 @@ def _class_shares(prior: FloatArray, p_clean: FloatArray, labels: IntArray) -> F
     return np.asarray((blind + kept) / len(labels))
 
 
-def suggest(prior: FloatArray, p_clean: FloatArray, labels: IntArray) -> tuple[IntArray, FloatArray]:
+def suggest(
+    prior: FloatArray, p_clean: FloatArray, labels: IntArray, *, rejected: BoolArray
+) -> tuple[IntArray, FloatArray]:
     """The most probable class and its probability, (N,) both: the given label has p_clean, the others share the rest.
+
+    A rejected label is never suggested, even where each of the others is less probable.
 
     Args:
         prior: P(true class | image), blind to the given label, (N, K).
+        rejected: (N,).
     """
     rows = np.arange(len(labels))
-    posterior = prior.copy()
+    posterior = prior + EPSILON
     posterior[rows, labels] = 0
-    posterior *= ((1 - p_clean) / np.maximum(posterior.sum(axis=1), EPSILON))[:, None]
-    posterior[rows, labels] = p_clean
+    posterior *= ((1 - p_clean) / posterior.sum(axis=1))[:, None]
+    posterior[rows, labels] = np.where(rejected, -1, p_clean)
     best = posterior.argmax(axis=1)
     return best, np.asarray(posterior[rows, best])
 

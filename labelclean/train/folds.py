@@ -34,15 +34,45 @@ def join_groups(group_ids: IntArray, digests: ByteArray) -> IntArray:
 
 
 def assign_folds(labels: IntArray, groups: IntArray, *, num_folds: int, rng: np.random.Generator) -> IntArray:
-    """A fold for every row, (N,): groups stay whole, and each class is dealt out evenly by its groups.
+    """A fold for every row, (N,): groups stay whole, and each class is dealt out evenly.
+
+    Groups of several rows come first, the largest at the head, each into the fold that has the fewest rows of its class
+    so far, and among such the fewest in all; then single rows fill every class up evenly.
 
     Args:
         labels: a group counts for the class of its first row, (N,).
         groups: numbered from 0, (N,).
     """
-    _, first = np.unique(groups, return_index=True)
+    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    label_of = labels[first]
     order = rng.permutation(len(first))
-    order = order[np.argsort(labels[first[order]], kind="stable")]
+    held = np.zeros((int(labels.max()) + 1, num_folds), dtype=np.int64)
     fold_of_group = np.empty(len(first), dtype=np.int64)
-    fold_of_group[order] = np.arange(len(first)) % num_folds
+    several = order[sizes[order] > 1]
+    for group in several[np.argsort(-sizes[several], kind="stable")]:
+        counts = held[label_of[group]]
+        fold = np.lexsort((held.sum(axis=0), counts))[0]
+        fold_of_group[group] = fold
+        counts[fold] += sizes[group]
+    single = order[sizes[order] == 1]
+    single = single[np.argsort(label_of[single], kind="stable")]
+    fold_of_group[single] = _fill_up(label_of[single], held)
     return fold_of_group[groups]
+
+
+def _fill_up(labels: IntArray, held: IntArray) -> IntArray:
+    """A fold for each of S rows, sorted by label, so that every class comes out as even as it can, (S,).
+
+    Args:
+        held: rows of each class that the folds have already, (K, F).
+    """
+    num_folds = held.shape[1]
+    folds, start = [], 0
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        turn = (np.arange(num_folds) - start) % num_folds
+        # the places of all folds, the lowest first, from the fold on at which the class before ended
+        place, fold = np.meshgrid(np.arange(count), np.arange(num_folds), indexing="ij")
+        lowest = np.lexsort((turn[fold].ravel(), (held[label] + place).ravel()))[:count]
+        folds.append(fold.ravel()[lowest])
+        start = (start + count) % num_folds
+    return np.concatenate([*folds, np.empty(0, dtype=np.int64)])

@@ -83,7 +83,7 @@ class FrozenLearner:
         space = unit_norm(features)
         everyone = np.ones(len(features), dtype=bool)
         self.space = FeatureSpace(features=space, judged=everyone)
-        self.neighbors = nearest(space, np.arange(len(space)), num_neighbors)
+        self.neighbors = nearest(space, np.arange(len(space)), num_neighbors, on_gpu=device.type == "cuda")
         self.mean, self.std = features.mean(axis=0), features.std(axis=0) + 1e-6
         self.inputs = torch.from_numpy(((features - self.mean) / self.std).astype(np.float32)).to(device)
         self.fold = fold

@@ -71,7 +71,7 @@ class Judge:
 
     Attributes:
         trust: how much each row's vote weighs, (N,).
-        hits: in how many rounds the model predicted each class, (N, K).
+        hits: in how many rounds the model predicted the given label, (N,).
         losses: summed losses of the given label over all rounds, (N,).
         num_rounds: rounds so far.
         means: running means over the stage's rounds but the very first, by name: log-odds of the streams and of p_meta,
@@ -87,7 +87,7 @@ class Judge:
         self.labels, self.config = labels, config
         num_rows = len(labels.given)
         self.trust: FloatArray = np.ones(num_rows)
-        self.hits: FloatArray = np.zeros((num_rows, labels.num_classes), dtype=np.float32)
+        self.hits: FloatArray = np.zeros(num_rows)
         self.losses: FloatArray = np.zeros(num_rows)
         self.num_rounds = 0
         self.anchor: Scan | None = None
@@ -142,7 +142,7 @@ class Judge:
 
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1
-        self.hits[np.arange(len(probs)), probs.argmax(axis=1)] += 1
+        self.hits += probs.argmax(axis=1) == self.labels.given
         self.losses -= np.log(of_label(probs, self.labels.given) + EPSILON)
 
     def _streams(self, views: tuple[View, ...], rng: np.random.Generator) -> Streams:
@@ -158,9 +158,8 @@ class Judge:
         if not self.config.purification:
             accepted = division.uncertain & (consensus.p_clean > 0.5)
             return Purified(p_meta=consensus.p_clean, accepted=accepted, guards=())
-        evidence = gather_evidence(views, consensus, self.hits / self.num_rounds)
         return purify(
-            evidence,
+            gather_evidence(views, consensus),
             consensus,
             division,
             labels.given,

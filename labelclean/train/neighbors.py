@@ -10,7 +10,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from labelclean.records import UNKNOWN, ByteArray, FloatArray, IntArray
+from labelclean.records import UNKNOWN, BoolArray, ByteArray, FloatArray, IntArray
 
 EXACT_ROWS = 100_000
 """Up to so many rows the search is exact; beyond, an inverted file is searched in part."""
@@ -19,16 +19,25 @@ LIKELY_SAME = 0.9
 """Cosine from which two rows are compared pixel by pixel."""
 
 SAME_PIXELS = 6.0
-"""Root mean square difference of two 16 x 16 thumbnails, of 255, below which the pictures are the same."""
+"""Root mean square difference of two thumbnails, of 255, below which the pictures are the same."""
+
+THUMBNAIL = 16
+"""Side in blocks."""
+
+BLOCK_ROWS = 1024
+"""Images that are looked at together."""
 
 
-def nearest(features: FloatArray, queries: IntArray, num_neighbors: int) -> tuple[IntArray, FloatArray]:
+def nearest(
+    features: FloatArray, queries: IntArray, num_neighbors: int, *, on_gpu: bool = False
+) -> tuple[IntArray, FloatArray]:
     """The nearest other rows of each query row, by cosine.
 
     Args:
         features: unit norm, (N, D).
         queries: rows whose neighbours are wanted, (Q,).
         num_neighbors: k; with fewer than k + 1 rows in all, fewer come back.
+        on_gpu: search on the GPUs where this faiss can.
     Returns:
         Rows (Q, k) and similarities (Q, k), nearest first, self excluded.
     """
@@ -42,7 +51,7 @@ def nearest(features: FloatArray, queries: IntArray, num_neighbors: int) -> tupl
         index = faiss.index_factory(num_features, f"IVF{num_lists},Flat", faiss.METRIC_INNER_PRODUCT)
         index.nprobe = 32
         index.train(vectors[:: max(1, num_rows // (64 * num_lists))])
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
+    if on_gpu and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_all_gpus(index)
     index.add(vectors)
     similarities, rows = index.search(vectors[queries], k + 1)
@@ -87,12 +96,9 @@ def duplicate_groups(
     from scipy.sparse.csgraph import connected_components
 
     num_rows = len(neighbor_rows)
-    left, place = np.nonzero(similarities[:, :5] > LIKELY_SAME)
-    right = neighbor_rows[left, place]
-    same = np.array(
-        [_same_picture(pixels[image_rows[a]], pixels[image_rows[b]]) for a, b in zip(left, right, strict=True)], bool
-    )
-    left, right = left[same], right[same]
+    row, place = np.nonzero(similarities[:, :5] > LIKELY_SAME)
+    pairs = np.unique(np.sort(np.stack([row, neighbor_rows[row, place]], axis=1), axis=1), axis=0)
+    left, right = pairs[_look_alike(pairs, pixels, image_rows)].T
     _, file_of = np.unique(digests, axis=0, return_inverse=True)
     order = np.argsort(file_of, kind="stable")
     equal = file_of[order][1:] == file_of[order][:-1]
@@ -107,18 +113,32 @@ def duplicate_groups(
     return groups
 
 
-def _same_picture(one: ByteArray, other: ByteArray) -> bool:
-    difference = _thumbnail(one) - _thumbnail(other)
-    return bool(np.sqrt(np.mean(difference**2)) < SAME_PIXELS)
+def _look_alike(pairs: IntArray, pixels: ByteArray, image_rows: IntArray) -> BoolArray:
+    """Whether the thumbnails of each pair of rows are nearly the same, (P, 2) -> (P,)."""
+    if not len(pairs):
+        return np.zeros(0, dtype=bool)
+    rows, places = np.unique(pairs, return_inverse=True)
+    small = np.concatenate([thumbnails(pixels[block]) for block in _blocks(image_rows[rows])])
+    squares = []
+    for block in _blocks(places.reshape(pairs.shape)):
+        one, other = small[block].astype(np.float32).swapaxes(0, 1)
+        squares.append(np.square(one - other).reshape(len(one), -1).mean(axis=1))
+    return np.asarray(np.sqrt(np.concatenate(squares)) < SAME_PIXELS)
 
 
-def _thumbnail(image: ByteArray) -> FloatArray:
-    """Block means of at most 16 x 16, so that noise of the encoding averages out."""
-    side = image.shape[0]
-    block = max(1, side // 16)
-    used = side // block * block
-    blocks = image[:used, :used].reshape(used // block, block, used // block, block, 3)
-    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float64))
+def _blocks(values: IntArray) -> list[IntArray]:
+    """The values in blocks of at most BLOCK_ROWS."""
+    return np.split(values, np.arange(BLOCK_ROWS, len(values), BLOCK_ROWS))
+
+
+def thumbnails(images: ByteArray) -> ByteArray:
+    """Block means of at most 16 x 16, so that noise of the encoding averages out, (B, S, S, 3) -> (B, 16, 16, 3)."""
+    side = images.shape[1]
+    block = -(-side // THUMBNAIL)
+    num_blocks = side // block
+    used = images[:, : num_blocks * block, : num_blocks * block]
+    blocks = used.reshape(-1, num_blocks, block, num_blocks, block, 3)
+    return np.asarray(np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)), dtype=np.uint8)
 
 
 def outlier_scores(similarities: FloatArray, *, num_nearest: int = 5) -> FloatArray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelclean.config import FitConfig, Judge
+from labelclean.config import FitConfig, JudgeKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +85,7 @@ def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
     return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 160)), 32, 128)), num_rows)
 
 
-def choose_judge(config: FitConfig, *, num_rows: int, num_golden: int, pretrained: bool) -> Judge:
+def choose_judge(config: FitConfig, *, num_rows: int, num_golden: int, pretrained: bool) -> JudgeKind:
     """Who judges a row, where the settings leave it open: one network only if it has enough labels to learn from."""
     if config.judge != "auto":
         return config.judge

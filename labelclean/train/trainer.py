@@ -251,7 +251,9 @@ class TunedLearner:
         for found, space in passes:
             probs[space.judged] = found[space.judged]
             queries = np.flatnonzero(space.judged)
-            neighbor_rows[queries], similarities[queries] = nearest(space.features, queries, k)
+            neighbor_rows[queries], similarities[queries] = nearest(
+                space.features, queries, k, on_gpu=self.images.device.type == "cuda"
+            )
         return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes), taught)
 
 

@@ -3,8 +3,8 @@
 A row's true class z is drawn from pi(z | x), a softmax over weighted class scores; the given label y~ is then drawn
 from T[z, y~]. Fitting T together with the score weights and a class bias on the marginal likelihood of the given
 labels yields, for every row, the posterior of its true class, and with it a clean probability that knows how noisy
-the data is. T is drawn to its plainest form, equal noise in all classes and towards all classes, as strongly as the
-data allow: confusions that few rows bear out mislead more than they tell.
+the data is. T is drawn to its plainest form, equal noise in all classes and towards other labels by their rows, as
+strongly as the data allow: confusions that few rows bear out mislead more than they tell.
 
 # N rows, K classes, V views (kinds of class scores)
 """
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
-from labelclean.tssd.shrinkage import FREE, draw_together, fit_shrinkage
+from labelclean.tssd.shrinkage import FREE, draw_together, fit_shrinkage, join, spread
 
 REFIT_PRIOR_EVERY = 5
 """EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""
@@ -82,7 +82,7 @@ def fit_channel(
         labels: given labels, (N,) in [0, K).
         golden: true labels where they are known, UNKNOWN elsewhere, (N,).
         num_iterations: EM steps at most; it ends earlier once T stands still.
-        max_rows: fit on a random sample of this size when there are more.
+        max_rows: fit on the golden rows and a random sample of so many others when there are more.
         rng: draws that sample.
     Raises:
         ValueError: no view, or the shapes differ.
@@ -90,8 +90,10 @@ def fit_channel(
     if not scores or any(view.shape != (len(labels), scores[0].shape[1]) for view in scores):
         raise ValueError(f"scores of shapes {[view.shape for view in scores]} for {len(labels)} labels")
     known = np.full(len(labels), UNKNOWN) if golden is None else golden
-    if len(labels) > max_rows:
-        sample = rng.choice(len(labels), max_rows, replace=False)
+    others = np.flatnonzero(known == UNKNOWN)
+    if len(others) > max_rows:
+        chosen = rng.choice(others, max_rows, replace=False)
+        sample = np.concatenate([np.flatnonzero(known != UNKNOWN), chosen])
         scores, labels, known = [view[sample] for view in scores], labels[sample], known[sample]
 
     views = torch.from_numpy(np.stack(scores)).double()
@@ -106,8 +108,8 @@ def _maximise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The EM itself: T (K, K), log-weights (V,) and bias (K,)."""
     num_classes = views.shape[2]
-    transition = torch.full((num_classes, num_classes), (1 - INITIAL_FIDELITY) / max(num_classes - 1, 1)).double()
-    transition.fill_diagonal_(INITIAL_FIDELITY)
+    rows = torch.bincount(given, minlength=num_classes).double()
+    transition = join(torch.full((num_classes,), INITIAL_FIDELITY).double(), spread(rows))
     log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
     shrinkage, is_final = FREE, False
     settled = truth >= 0

@@ -61,41 +61,31 @@ class Evidence:
     Attributes:
         tables: class scores, (N, K) each: for every view log-probabilities, log votes, affinities.
         clean_odds: log-odds that label c would be right if it had been given, by the channel, (N, K).
-        hits: share of rounds in which the model predicted class c, (N, K).
-        certainty: negative entropies of each view's predictions and votes, (N, 2V).
     """
 
     tables: tuple[FloatArray, ...]
     clean_odds: FloatArray
-    hits: FloatArray
-    certainty: FloatArray
 
     def of(self, pair: Pair) -> FloatArray:
-        """Evidence for the pairs: own score, margin and rank in each table, and the rest, (P, E)."""
+        """Evidence for the pairs: own score, margin and rank in each table, and the channel's odds, (P, E)."""
         rows, labels = pair
-        columns = [self.certainty[rows]]
+        columns = [self.clean_odds[rows, labels][:, None]]
         for table in self.tables:
             scores = table[rows]
             own = of_label(scores, labels)
             rank = (scores > own[:, None]).sum(axis=1)
             scores[np.arange(len(labels)), labels] = -np.inf
             columns.append(np.stack([own, own - scores.max(axis=1), rank], axis=1))
-        columns.append(np.stack([self.clean_odds[rows, labels], self.hits[rows, labels]], axis=1))
         return np.concatenate(columns, axis=1)
 
 
-def gather_evidence(views: Sequence[View], consensus: Consensus, hits: FloatArray) -> Evidence:
-    """Collect the evidence of all views.
-
-    Args:
-        hits: share of rounds in which the model predicted class c, (N, K).
-    """
-    tables, certainty = [], []
-    for view in views:
-        tables += [np.log(view.probs + EPSILON), np.log(view.votes + EPSILON), view.affinity]
-        certainty += [(table * np.log(table + EPSILON)).sum(axis=1) for table in (view.probs, view.votes)]
+def gather_evidence(views: Sequence[View], consensus: Consensus) -> Evidence:
+    """Collect the evidence of all views."""
+    tables = [
+        table for view in views for table in (np.log(view.probs + EPSILON), np.log(view.votes + EPSILON), view.affinity)
+    ]
     clean = consensus.channel.clean_posterior(consensus.prior)
-    return Evidence(tables=tuple(tables), clean_odds=log_odds(clean), hits=hits, certainty=np.stack(certainty, axis=1))
+    return Evidence(tables=tuple(tables), clean_odds=log_odds(clean))
 
 
 def purify(
@@ -128,8 +118,8 @@ def purify(
     is_golden = golden != UNKNOWN
     odds = log_odds(consensus.p_clean)
     by_meta = odds.copy()
-    starved = 0
-    for part in range(int(fold.max()) + 1):
+    starved, num_folds = 0, int(fold.max()) + 1
+    for part in range(num_folds):
         judged = fold == part
         use_right, use_wrong = fold[right[0]] != part, fold[wrong[0]] != part
         if min(use_right.sum(), use_wrong.sum()) < MIN_PAIRS:
@@ -142,7 +132,8 @@ def purify(
         ratio = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
         by_meta[judged] = ratio + np.log((1 - noise[judged]) / noise[judged])
     p_meta = sigmoid(pool_odds(by_meta, odds, share_right=share_right))
-    guards = ("too few certain rows to train the meta-classifier: the channel judged alone",) if starved else ()
+    judged_alone = f"the channel judged {starved} of {num_folds} folds alone"
+    guards = (f"too few certain rows to train the meta-classifier: {judged_alone}",) if starved else ()
     return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), guards=guards)
 
 

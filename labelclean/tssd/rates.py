@@ -1,7 +1,8 @@
 """How many labels are wrong: overall, in a class, among the rejected rows; each with a 95 % interval.
 
 Without golden rows the interval joins what is random in the draws and how far the streams and the meta-classifier
-differ. With enough of them, what they showed beyond the expected corrects the estimate.
+differ. With enough of them that were drawn at random, with chances that are known, what they showed beyond the expected
+corrects the estimate.
 
 # N rows, R ways
 """
@@ -17,7 +18,8 @@ from scipy.stats import norm, t
 from labelclean.records import BoolArray, Estimate, FloatArray
 
 MIN_GOLDEN = 50
-"""Golden rows among those in question from which on they correct a share; for the capture, inside and outside."""
+"""Golden rows of known chance among those in question from which on they correct a share; for the capture, inside and
+outside."""
 
 UPPER = 0.975
 """Quantile that bounds a 95 % interval."""
@@ -32,7 +34,8 @@ class WrongLabels:
         blind: P(label right) by a judge that was not told the row's golden label, (N,).
         known: which rows are golden, (N,).
         is_wrong: whether the label is wrong, where known, (N,).
-        chances: with which the golden rows were chosen, (N,); NaN: they are a random choice.
+        chances: with which the golden rows were chosen, (N,); NaN: unknown, so that they speak for
+            themselves alone.
     """
 
     ways: Sequence[FloatArray]
@@ -41,11 +44,16 @@ class WrongLabels:
     is_wrong: BoolArray
     chances: FloatArray
 
+    @property
+    def drawn(self) -> BoolArray:
+        """Golden rows that stand for others, too, (N,)."""
+        return self.known & ~np.isnan(self.chances)
+
     def share(self, rows: BoolArray) -> Estimate | None:
         """Share of wrong labels among the rows of a mask, (N,); None where it is empty."""
         if not rows.any():
             return None
-        if (self.known & rows).sum() >= MIN_GOLDEN:
+        if (self.drawn & rows).sum() >= MIN_GOLDEN:
             value, variance = self._corrected(rows)
             return interval(value, norm.ppf(UPPER) * np.sqrt(variance))
         wrong = [self._expected(p)[rows] for p in self.ways]
@@ -58,7 +66,7 @@ class WrongLabels:
         if min(inside + outside for inside, outside in counts) <= 0:
             return None
         parts = (rows, ~rows)
-        by_golden = min((self.known & part).sum() for part in parts) >= MIN_GOLDEN
+        by_golden = min((self.drawn & part).sum() for part in parts) >= MIN_GOLDEN
         if by_golden:
             (inside, its_variance), (outside, other_variance) = (
                 (part.sum() * value, part.sum() ** 2 * variance)
@@ -82,15 +90,18 @@ class WrongLabels:
     def _corrected(self, rows: BoolArray) -> tuple[float, float]:
         """Share of wrong labels among the rows of a mask, and its variance.
 
-        What the blind judge expects, and on top the mean surprise of the golden rows among them, each of which stands
-        for 1 / chance rows. Right whatever the judge is worth, as long as the chances are proportional to the true
-        ones; the better it is, the smaller the variance, but never smaller than what it expects itself: a judge that
-        was not surprised yet is not infallible.
+        What the blind judge expects, and on top the mean surprise of the drawn golden rows among them, each of which
+        stands for 1 / chance rows; other golden rows are taken out before, and put back as what they are. Right
+        whatever the judge is worth, as long as the chances are proportional to the true ones; the better it is, the
+        smaller the variance, but never smaller than what it expects itself: a judge that was not surprised yet is not
+        infallible.
 
         Source: the difference estimator (Cassel, Särndal and Wretman 1976) with Hájek's mean (1971).
         """
-        golden = self.known & rows
-        chances = np.where(np.isnan(self.chances), self.known.mean(), self.chances)[golden]
+        golden = self.drawn & rows
+        settled = self.known & rows & ~golden
+        others = rows & ~settled
+        chances = self.chances[golden]
         surprises = self.is_wrong[golden] - (1 - self.blind[golden])
         weights = 1 / chances / (1 / chances).sum()
         mean = float(weights @ surprises)
@@ -99,7 +110,10 @@ class WrongLabels:
         # of rows that were sure to be chosen nothing is left to chance
         scale = np.square(weights) * (1 - chances)
         variance = max(float(scale @ spread), float(scale @ (self.blind * (1 - self.blind))[golden]))
-        return float(np.clip(1 - self.blind[rows].mean() + mean, 0, 1)), variance
+        of_others = float(np.clip(1 - self.blind[others].mean() + mean, 0, 1))
+        share = others.sum() / rows.sum()
+        value = share * of_others + float(self.is_wrong[settled].sum()) / float(rows.sum())
+        return float(value), float(share**2 * variance)
 
 
 def pooled(values: Sequence[float], *, within: float) -> Estimate:

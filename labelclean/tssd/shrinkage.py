@@ -21,7 +21,7 @@ class Shrinkage:
 
     Attributes:
         fidelity: towards the same share of wrong labels in every class.
-        confusion: towards wrong labels that are alike likely.
+        confusion: towards wrong labels that fall on the other classes in proportion to their rows.
     """
 
     fidelity: float
@@ -37,7 +37,7 @@ def fit_shrinkage(counts: torch.Tensor) -> Shrinkage:
     right_and_wrong, mistakes = _split(counts)
     return Shrinkage(
         fidelity=best_strength(right_and_wrong, _pooled(right_and_wrong)),
-        confusion=best_strength(mistakes, _even(mistakes)),
+        confusion=best_strength(mistakes, spread(counts.sum(0))),
     )
 
 
@@ -46,7 +46,7 @@ def best_strength(counts: torch.Tensor, mean: torch.Tensor) -> float:
 
     Args:
         counts: of multinomial draws, not necessarily whole, (R, C).
-        mean: of the prior, positive, (C,).
+        mean: of the prior, positive, of all rows (C,) or of each (R, C).
     Source: empirical Bayes by the Dirichlet-multinomial likelihood.
     """
     totals = counts.sum(1)
@@ -62,10 +62,28 @@ def draw_together(counts: torch.Tensor, shrinkage: Shrinkage) -> torch.Tensor:
     """The channel from the expected counts of (true, given), (K, K)."""
     right_and_wrong, mistakes = _split(counts)
     shares = _shrunk(right_and_wrong, _pooled(right_and_wrong), shrinkage.fidelity)
-    confusions = _shrunk(mistakes, _even(mistakes), shrinkage.confusion)
-    transition = torch.diag(shares[:, 0])
-    transition[~torch.eye(len(counts), dtype=torch.bool)] = (shares[:, 1:] * confusions).flatten()
+    confusions = _shrunk(mistakes, spread(counts.sum(0)), shrinkage.confusion)
+    return join(shares[:, 0], confusions)
+
+
+def join(fidelity: torch.Tensor, confusions: torch.Tensor) -> torch.Tensor:
+    """The channel (K, K) from each class's share of right labels, (K,), and where its wrong ones fall, (K, K - 1)."""
+    transition = torch.diag(fidelity)
+    wrong = (1 - fidelity)[:, None] * confusions
+    transition[~torch.eye(len(fidelity), dtype=torch.bool)] = wrong.flatten()
     return transition
+
+
+def spread(rows: torch.Tensor) -> torch.Tensor:
+    """Where the wrong labels of each class fall if that goes by the rows that every label has, (K,) -> (K, K - 1).
+
+    A label that hardly any row carries draws hardly any mistakes. If all labels drew as many, a few misspelt ones would
+    leave none for the classes that are really confused.
+    """
+    num_classes = len(rows)
+    others = rows.expand(num_classes, num_classes)[~torch.eye(num_classes, dtype=torch.bool)]
+    others = others.view(num_classes, num_classes - 1) + EPSILON
+    return others / others.sum(1, keepdim=True)
 
 
 def _split(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,11 +97,6 @@ def _pooled(counts: torch.Tensor) -> torch.Tensor:
     """Shares of the columns over all rows, none of them 0, (C,)."""
     total = counts.sum(0) + EPSILON
     return total / total.sum()
-
-
-def _even(counts: torch.Tensor) -> torch.Tensor:
-    """The same share for every column, (C,)."""
-    return torch.full_like(counts[0], 1 / counts.shape[1])
 
 
 def _shrunk(counts: torch.Tensor, mean: torch.Tensor, strength: float) -> torch.Tensor:

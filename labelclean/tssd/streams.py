@@ -55,15 +55,16 @@ def neighbor_votes(
         labels: the labels whose share of the votes is wanted, (N,).
     Returns:
         Votes per class divided by the class's frequency among trusted rows and normalised, (N, K); and the plain
-        share of the votes that each row's own label gets, (N,).
+        share of the votes that each row's own label gets, (N,). Each class counts as k rows larger than it is: else the
+        vote of a label that only one row has would count a thousandfold.
     """
-    num_rows = len(neighbor_rows)
+    num_rows, k = neighbor_rows.shape
     weights = np.maximum(similarities, 0) * trust[neighbor_rows]
     flat = np.arange(num_rows)[:, None] * num_classes + voters[neighbor_rows]
     counts = np.bincount(flat.ravel(), weights=weights.ravel(), minlength=num_rows * num_classes)
     raw = np.asarray(counts, dtype=np.float64).reshape(num_rows, num_classes)
     share = np.bincount(voters, weights=trust, minlength=num_classes) / max(trust.sum(), EPSILON)
-    votes = raw / np.maximum(share, EPSILON) + VOTE_FLOOR
+    votes = raw / (share + k / num_rows) + VOTE_FLOOR
     agreement = of_label(raw, labels) / np.maximum(raw.sum(axis=1), EPSILON)
     return votes / votes.sum(axis=1, keepdims=True), agreement
 

@@ -1,0 +1,171 @@
+"""Golden labels, which somebody has checked: from the index's own column and from files of their own.
+
+# N rows of the index, K classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, LABEL_NAMES, PATH_NAMES, TRUTH_NAMES, WRITTEN_NAMES
+from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
+from labelclean.errors import InputError
+from labelclean.records import NO_CLASS, UNKNOWN, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenLabel:
+    """A trusted label.
+
+    Attributes:
+        label: as given.
+        source: the file it is from.
+        item: its row in the index, or the path by which a golden file names it.
+        chance: probability with which its row was chosen for it, NaN where unknown.
+    """
+
+    label: str
+    source: str
+    item: int | str
+    chance: float = np.nan
+
+    @property
+    def place(self) -> str:
+        """As messages name it."""
+        return f"{self.source} row {self.item}" if isinstance(self.item, int) else f"{self.source}: {self.item}"
+
+
+def golden_rows(
+    own: pa.ChunkedArray, files: Sequence[Path], paths: pa.ChunkedArray, source: str
+) -> dict[int, GoldenLabel]:
+    """The golden label of each row that has one; that of a file wins over the index's own column.
+
+    Raises:
+        InputError: a file cannot be used, names a path that is not in the index, or contradicts itself or another.
+    """
+    found = {row: GoldenLabel(label, source, row) for row, label in enumerate(own.to_pylist()) if label is not None}
+    if not files:
+        return found
+    rows = paths.to_pylist()
+    by_path = _joined((entry for file in files for entry in _golden_file(file)), known=set(rows))
+    return found | {row: by_path[path] for row, path in enumerate(rows) if path in by_path}
+
+
+def _joined(entries: Iterable[tuple[str, GoldenLabel]], *, known: set[str | None]) -> dict[str, GoldenLabel]:
+    """The golden labels of all files by path, which must be among the known ones."""
+    by_path: dict[str, GoldenLabel] = {}
+    for path, golden in entries:
+        if path not in known:
+            raise InputError(
+                f"{golden.place} is not in the index", hint="Name golden rows by the same paths as in the index."
+            )
+        first = by_path.setdefault(path, golden)
+        if first.label.strip() != golden.label.strip():
+            sources = " and ".join(dict.fromkeys((first.source, golden.source)))
+            raise InputError(
+                f"{sources}: {path} has the golden labels {first.label} and {golden.label}", hint="Keep the right one."
+            )
+    return by_path
+
+
+def _golden_file(file: Path) -> list[tuple[str, GoldenLabel]]:
+    """Path and trusted label of each row that has both.
+
+    Raises:
+        InputError: the file lacks a column, has no golden label at all, or a chance that is none.
+    """
+    table, source = read_table(file), str(file)
+    path_name = find_column(table, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
+    label_name, chance_name = _golden_column(table, source), usual_column(table, (CHANCE_NAME,))
+    paths, labels, chances = (
+        as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows)
+        for name in (path_name, label_name, chance_name)
+    )
+    if labels.null_count == len(labels):
+        raise InputError(
+            f"{source}: no golden label in column {label_name}", hint="Fill in some, or leave --golden away."
+        )
+    return [
+        (path, GoldenLabel(label, source, path, _chance(chance, f"{source}: {path}")))
+        for path, label, chance in zip(paths.to_pylist(), labels.to_pylist(), chances.to_pylist(), strict=True)
+        if path is not None and label is not None
+    ]
+
+
+def _golden_column(table: pa.Table, source: str) -> str:
+    """The column with the trusted labels, which in a plain list of paths and labels is that of the labels.
+
+    Raises:
+        InputError: there is none, or the labels are the given ones, in a file that labelclean wrote.
+    """
+    names = (GOLDEN_NAME, *TRUTH_NAMES)
+    written = usual_column(table, WRITTEN_NAMES)
+    if written is not None and usual_column(table, names) is None:
+        raise InputError(
+            f"{source}: no column {GOLDEN_NAME}, and its labels are the given ones, as its column {written} tells",
+            hint=f"Write the right labels into a column {GOLDEN_NAME}; leave the cell empty where they are not known.",
+        )
+    return find_column(
+        table, None, (*names, *LABEL_NAMES), what="golden label", source=source, flag="the usual name golden"
+    )
+
+
+def _chance(text: str | None, place: str) -> float:
+    """A chance in (0, 1], with a point or a comma for the decimals; NaN where there is none.
+
+    Raises:
+        InputError: the text is no such number.
+    """
+    if text is None:
+        return np.nan
+    try:
+        chance = float(text.replace(",", "."))
+    except ValueError:
+        chance = np.nan
+    if not 0 < chance <= 1:
+        raise InputError(
+            f"{place} has the chance {text!r}, which is not in (0, 1]",
+            hint=f"Leave the column {CHANCE_NAME} as it was written.",
+        )
+    return chance
+
+
+def golden_ids(trusted: Mapping[int, GoldenLabel], names: tuple[str, ...], num_rows: int) -> IntArray:
+    """Each row's golden label as its position among the classes, whatever the space around it; else UNKNOWN, (N,).
+
+    Raises:
+        InputError: a golden label is none of the classes.
+    """
+    spelt = {name: number for number, name in enumerate(names)}
+    position = {name.strip(): number for name, number in spelt.items()} | spelt
+    ids = np.full(num_rows, UNKNOWN, dtype=np.int64)
+    for row, golden in trusted.items():
+        stripped = golden.label.strip()
+        number = position.get(golden.label, position.get(stripped))
+        if number is None or stripped == NO_CLASS:
+            raise _no_class(golden, names)
+        ids[row] = number
+    return ids
+
+
+def _no_class(golden: GoldenLabel, names: tuple[str, ...]) -> InputError:
+    """What is wrong with a golden label that is none of the classes, with the one that may be meant."""
+    if golden.label.strip() == NO_CLASS:
+        return InputError(
+            f"{golden.place} is {NO_CLASS}, which says that its label is wrong, but not what is right",
+            hint=f"Leave the cell empty where the right label is not known; a truth with many {NO_CLASS} is for "
+            "`evaluate` alone.",
+        )
+    by_spelling = {name.strip().casefold(): name for name in names}
+    close = get_close_matches(golden.label.strip().casefold(), by_spelling, n=1)
+    meant = f" (is it {by_spelling[close[0]]!r}?)" if close else ""
+    return InputError(
+        f"{golden.place} has the golden label {golden.label!r}, which is none of the classes",
+        hint=f"Correct it{meant}, or leave the cell empty.",
+    )
