@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from labelclean.data.inspect import Inspection
     from labelclean.published.listing import Indexed
     from labelclean.results.corrupted import Corrupted
+    from labelclean.results.cuts import Cut
     from labelclean.results.evaluate import Evaluation
-    from labelclean.results.export import Cut, Exported
+    from labelclean.results.export import Exported
     from labelclean.results.golden import Chosen
     from labelclean.results.report import Summary
 

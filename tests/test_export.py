@@ -15,7 +15,8 @@ import pytest
 from labelclean.data.tables import read_table
 from labelclean.errors import InputError
 from labelclean.records import Bin, BoolArray, FloatArray
-from labelclean.results.export import CONFIDENCE, Selection, cut_at, select
+from labelclean.results.cuts import CONFIDENCE, cut_at
+from labelclean.results.export import Selection, select
 from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import verdict_table, write_verdicts
 from tests.conftest import Run, make_findings, make_manifest

@@ -13,6 +13,7 @@ from labelclean.tssd.division import divide
 from labelclean.tssd.purification import (
     META_SHARE,
     MIN_PAIRS,
+    MIN_SHARE,
     Evidence,
     calibrate,
     draw_wrong,
@@ -20,6 +21,7 @@ from labelclean.tssd.purification import (
     log_odds,
     pool_odds,
     purify,
+    settle_share,
     sigmoid,
     training_pairs,
 )
@@ -106,6 +108,17 @@ def test_prior_odds_come_from_the_channel(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_allclose(purified.p_meta, sigmoid(pool_odds(log_odds(expected), np.full(60, np.log(0.6 / 0.4)))))
     assert purified.p_meta[1] > purified.p_meta[0] + 0.005
     assert purified.p_meta.mean() == pytest.approx(expected.mean())
+
+
+@pytest.mark.parametrize("share", [0.05, 0.6, 0.9])
+def test_the_share_of_right_labels_settles_where_the_ratios_say(share: float):
+    """Log-likelihood ratios of two normal distributions; it does not matter where one begins."""
+    chance = np.random.default_rng(0)
+    is_right = chance.random(20_000) < share
+    ratio = chance.normal(np.where(is_right, 2, -2), 2)  # of N(2, 4) against N(-2, 4)
+    for start in (0.5, 1.0):
+        assert settle_share(ratio, start=start) == pytest.approx(is_right.mean(), abs=0.01)
+    assert settle_share(np.full(10, 5.0), start=0.5) == pytest.approx(1 - MIN_SHARE)
 
 
 def test_an_overconfident_classifier_is_shrunk_and_its_share_of_wrong_labels_kept():

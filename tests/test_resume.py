@@ -56,8 +56,10 @@ def test_interrupt_after_a_round(data: Path, tmp_path: Path, run: Run, judge: st
     code, _, err = run("report", stopped)
     assert code == 1
     assert "has not finished" in err
-    # settings given anew do not count: the run keeps its own
-    assert run(*fit_words(data, stopped, "--resume", "--seed", 77))[0] == 0
+    code, _, err = run(*fit_words(data, stopped, *flags, "--resume", "--seed", 77))
+    assert code == 1
+    assert "another seed" in err
+    assert run(*fit_words(data, stopped, *flags, "--resume"))[0] == 0
     assert_same_run(straight, stopped)
 
 
@@ -68,7 +70,9 @@ def test_interrupt_in_the_frozen_stage(data: Path, tmp_path: Path, run: Run):
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, "save_features")
         assert run(*fit_words(data, stopped, *flags))[0] == 130
-    assert run(*fit_words(data, stopped, "--resume"))[0] == 0
+    # settings that are left out are those of the run
+    words = ("fit", data / "images", data / "labels.csv", "--out", stopped, "--quiet", "--resume")
+    assert run(*words)[0] == 0
     assert_same_run(straight, stopped)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelclean.config import FitConfig, Judge
+from labelclean.config import FitConfig, JudgeKind
 from labelclean.errors import ConfigError
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
@@ -276,7 +276,7 @@ def test_schedule_is_planned_by_rows_and_start():
 
 
 def test_one_network_judges_where_many_rows_start_at_random():
-    def chosen(num_rows: int, *, pretrained: bool, judge: Judge = "auto", num_golden: int = 0) -> str:
+    def chosen(num_rows: int, *, pretrained: bool, judge: JudgeKind = "auto", num_golden: int = 0) -> str:
         config = FitConfig(judge=judge)
         return choose_judge(config, num_rows=num_rows, num_golden=num_golden, pretrained=pretrained)
 

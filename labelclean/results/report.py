@@ -173,7 +173,6 @@ def summarize(folder: RunFolder) -> Summary:
     noise = read_estimate(metadata["noise_rate"])
     assert noise is not None  # every run estimates it
     *earlier, last = read_history(folder)["guards"].to_pylist() or [[]]
-    files = (folder.verdicts, folder.history, folder.model, folder.config, folder.run)
     return Summary(
         folder=str(folder.path),
         num_rows=table.num_rows,
@@ -190,7 +189,7 @@ def summarize(folder: RunFolder) -> Summary:
         faults=_faults(table),
         doubles=_doubles(table),
         cost=_cost(read_run(folder)),
-        files=tuple(str(file) for file in files if file.is_file()),
+        files=tuple(str(file) for file in folder.files if file.is_file()),
     )
 
 

@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What a finished run holds."""
+        return self.verdicts, self.history, self.model, self.config, self.run
+
+    @property
     def checkpoint(self) -> Path:
         """A folder that is there until the run ends."""
         return self.path / "checkpoint"

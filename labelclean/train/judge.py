@@ -79,7 +79,7 @@ class Judge:
             round.
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
-        share_right: mean of p_meta in the first round of a random start, None before and elsewhere.
+        share_right: of the labels, settled in the first round of a random start; None before and elsewhere.
         lesson: what to teach next.
     """
 
@@ -116,7 +116,7 @@ class Judge:
         consensus = reach_consensus(views, labels.given, golden=labels.golden, rng=rng)
         purified = self._purify(views, consensus, division, rng)
         if self.holds_level and self.share_right is None:
-            self.share_right = float(purified.p_meta.mean())
+            self.share_right = purified.settled_share
         assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
         self._average(assessment)
         p_clean = sigmoid(self.means["p_meta"])
@@ -157,7 +157,8 @@ class Judge:
         labels = self.labels
         if not self.config.purification:
             accepted = division.uncertain & (consensus.p_clean > 0.5)
-            return Purified(p_meta=consensus.p_clean, accepted=accepted, guards=())
+            share = float(consensus.p_clean.mean())
+            return Purified(p_meta=consensus.p_clean, accepted=accepted, settled_share=share, guards=())
         return purify(
             gather_evidence(views, consensus),
             consensus,

@@ -37,6 +37,9 @@ MIN_PAIRS = 5
 SLOPE_SPREAD, SHIFT_SPREAD, MIN_SLOPE = 0.5, 1.5, 0.05
 """Of the calibrating line: how far from slope 1 and shift 0 it is expected, and a least slope that keeps the order."""
 
+MIN_SHARE, STANDSTILL, MAX_STEPS = 1e-3, 1e-5, 1000
+"""Of the settled share of right labels, from 0 and 1; a step that ends the search for it; and how many there are."""
+
 Pair = tuple[IntArray, IntArray]
 """Rows and a label for each, (P,) both."""
 
@@ -46,11 +49,13 @@ class Purified:
     """Attributes:
     p_meta: P(label right) by the meta-classifier and the consensus together, (N,).
     accepted: uncertain rows with p_meta > 0.5, (N,).
+    settled_share: of right labels, as the classifier's likelihood ratios have it.
     guards: words for each guard that fired.
     """
 
     p_meta: FloatArray
     accepted: BoolArray
+    settled_share: float
     guards: tuple[str, ...]
 
 
@@ -101,7 +106,7 @@ def purify(
 ) -> Purified:
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
 
-    Balanced pairs teach a likelihood ratio; the prior odds of a wrong label come from the channel, per given label:
+    Balanced pairs teach a likelihood ratio; the prior odds of a right label come from the channel, per given label:
     odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior.
 
     Args:
@@ -111,13 +116,12 @@ def purify(
         rng: draws the wrong labels.
     """
     right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng)
+    prior_odds = -log_odds(class_noise(consensus.channel.posterior(consensus.prior, labels), labels)[labels])
+    odds = log_odds(consensus.p_clean)
+    ratio = odds - prior_odds  # the channel's own, where no classifier can be trained
     right_evidence, wrong_evidence = evidence.of(right), evidence.of(wrong)
     own = evidence.of((np.arange(len(labels)), labels))
-    posterior = consensus.channel.posterior(consensus.prior, labels)
-    noise = class_noise(posterior, labels)[labels]
     is_golden = golden != UNKNOWN
-    odds = log_odds(consensus.p_clean)
-    by_meta = odds.copy()
     starved, num_folds = 0, int(fold.max()) + 1
     for part in range(num_folds):
         judged = fold == part
@@ -129,12 +133,33 @@ def purify(
             np.where(is_golden[rows[use]], GOLDEN_WEIGHT, 1.0)
             for rows, use in ((right[0], use_right), (wrong[0], use_wrong))
         ]
-        ratio = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
-        by_meta[judged] = ratio + np.log((1 - noise[judged]) / noise[judged])
-    p_meta = sigmoid(pool_odds(by_meta, odds, share_right=share_right))
+        ratio[judged] = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
+    p_meta = sigmoid(pool_odds(ratio + prior_odds, odds, share_right=share_right))
     judged_alone = f"the channel judged {starved} of {num_folds} folds alone"
     guards = (f"too few certain rows to train the meta-classifier: {judged_alone}",) if starved else ()
-    return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), guards=guards)
+    return Purified(
+        p_meta=p_meta,
+        accepted=division.uncertain & (p_meta > 0.5),
+        settled_share=settle_share(ratio, start=float(consensus.p_clean.mean())),
+        guards=guards,
+    )
+
+
+def settle_share(ratio: FloatArray, *, start: float) -> float:
+    """The share of right labels at which the rows, judged with it as their prior, expect just as many right ones.
+
+    Args:
+        ratio: log-likelihood ratio of right against wrong, (N,).
+        start: where to begin, in (0, 1).
+    Source: the maximum-likelihood prior by EM (Saerens, Latinne and Decaestecker 2002).
+    """
+    share = float(np.clip(start, MIN_SHARE, 1 - MIN_SHARE))
+    for _ in range(MAX_STEPS):
+        before = share
+        share = float(np.clip(sigmoid(ratio + np.log(share / (1 - share))).mean(), MIN_SHARE, 1 - MIN_SHARE))
+        if abs(share - before) < STANDSTILL:
+            break
+    return share
 
 
 def pool_odds(by_meta: FloatArray, by_channel: FloatArray, *, share_right: float | None = None) -> FloatArray:
