@@ -141,6 +141,7 @@ def ablation_as_markdown(rows: pd.DataFrame) -> str:
 def _ablation_table(part: pd.DataFrame) -> str:
     lines = _head(
         "variant",
+        "cells",
         "AP: mean change (worst, best)",
         "F1: mean change (worst, best)",
         "ECE",
@@ -152,7 +153,7 @@ def _ablation_table(part: pd.DataFrame) -> str:
     )
     for variant, found in part.groupby("variant", sort=False):
         noisy, clean = found[found["noise_rate_true"] > 0], found[found["noise_rate_true"] == 0]
-        cells = [_change(noisy, name) for name in ("average_precision", "f1")]
+        cells = [str(len(found)), *(_change(noisy, name) for name in ("average_precision", "f1"))]
         cells.append(f"{found['calibration_error'].mean():.3f} ({found['base_calibration_error'].mean():.3f})")
         cells.append(f"{(found['noise_rate_estimated'] - found['noise_rate_true']).abs().mean():.3f}")
         cells += [f"{noisy[name].mean():.3f}" for name in ("certain_purity", "certain_share")]
