@@ -56,6 +56,8 @@ def _contest(rows: pd.DataFrame) -> str:
     lines = _head("cell", "seeds", "AP", "best rival's AP", "F1", "best rival's F1")
     noisy = rows[(rows["way"] != OURS) & (rows["noise_rate_true"] > 0)]
     for cell, part in noisy.groupby(CELL, sort=False):
+        if cell[:-1] not in ours.index:
+            continue
         cells = [", ".join(map(str, cell)), str(part["seed"].nunique())]
         for name in ("average_precision", "f1"):
             best = part.groupby("way")[name].mean().idxmax()

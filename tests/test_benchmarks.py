@@ -157,7 +157,8 @@ def test_the_table_tells_ours_against_the_best_rival():
         for way, of_seeds in aps.items()
         for seed, ap in enumerate(of_seeds)
     )
-    text = as_markdown(rows)
+    others = rows[rows["way"] != "labelclean"].assign(noise="not judged by us yet")
+    text = as_markdown(pd.concat([rows, others]))
     cell = "| pets, planted, quick, passes | 2 | 0.850 ± 0.050 | 0.600 ± 0.000 (steady) "
     assert cell + "| 0.150 ± 0.050 | 0.500 ± 0.200 (lucky once) |" in text
     assert "| pets, planted, quick | 0.900 ± 0.000 | 0.675 ± 0.000 |" in text  # 0.6 * 0.9 / 0.8 of the right labels
