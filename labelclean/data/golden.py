@@ -16,7 +16,7 @@ import pyarrow as pa
 from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, LABEL_NAMES, PATH_NAMES, TRUTH_NAMES, WRITTEN_NAMES
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
 from labelclean.errors import InputError
-from labelclean.records import NO_CLASS, UNKNOWN, IntArray
+from labelclean.records import NO_CLASS, UNKNOWN, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,14 @@ def golden_ids(trusted: Mapping[int, GoldenLabel], names: tuple[str, ...], num_r
             raise _no_class(golden, names)
         ids[row] = number
     return ids
+
+
+def golden_chances(trusted: Mapping[int, GoldenLabel], num_rows: int) -> FloatArray:
+    """The chance with which each row was chosen for its golden label, NaN where unknown or where it has none, (N,)."""
+    chances = np.full(num_rows, np.nan)
+    for row, golden in trusted.items():
+        chances[row] = golden.chance
+    return chances
 
 
 def _no_class(golden: GoldenLabel, names: tuple[str, ...]) -> InputError:

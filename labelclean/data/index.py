@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.data.columns import GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
-from labelclean.data.golden import golden_ids, golden_rows
+from labelclean.data.golden import golden_chances, golden_ids, golden_rows
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
 from labelclean.errors import InputError
 from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
@@ -69,7 +69,7 @@ def read_manifest(
         labels=labels,
         label_ids=label_ids,
         golden_ids=golden_ids(trusted, names, table.num_rows),
-        golden_chances=np.array([trusted[row].chance if row in trusted else np.nan for row in range(table.num_rows)]),
+        golden_chances=golden_chances(trusted, table.num_rows),
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
         extra=table.select([name for name in table.column_names if name not in used]),

@@ -14,7 +14,7 @@ from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide
-from labelclean.tssd.purification import Purified, gather_evidence, log_odds, purify, sigmoid
+from labelclean.tssd.purification import Purified, gather_evidence, log_odds, purify, settle_share, sigmoid
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach
@@ -116,7 +116,7 @@ class Judge:
         consensus = reach_consensus(views, labels.given, golden=labels.golden, rng=rng)
         purified = self._purify(views, consensus, division, rng)
         if self.holds_level and self.share_right is None:
-            self.share_right = purified.settled_share
+            self.share_right = settle_share(purified.ratio, start=float(consensus.p_clean.mean()))
         assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
         self._average(assessment)
         p_clean = sigmoid(self.means["p_meta"])
@@ -157,8 +157,8 @@ class Judge:
         labels = self.labels
         if not self.config.purification:
             accepted = division.uncertain & (consensus.p_clean > 0.5)
-            share = float(consensus.p_clean.mean())
-            return Purified(p_meta=consensus.p_clean, accepted=accepted, settled_share=share, guards=())
+            silent = np.zeros(len(labels.given))
+            return Purified(p_meta=consensus.p_clean, accepted=accepted, ratio=silent, guards=())
         return purify(
             gather_evidence(views, consensus),
             consensus,

@@ -49,13 +49,13 @@ class Purified:
     """Attributes:
     p_meta: P(label right) by the meta-classifier and the consensus together, (N,).
     accepted: uncertain rows with p_meta > 0.5, (N,).
-    settled_share: of right labels, as the classifier's likelihood ratios have it.
+    ratio: log-likelihood ratio of right against wrong by the meta-classifier alone; 0: it says nothing, (N,).
     guards: words for each guard that fired.
     """
 
     p_meta: FloatArray
     accepted: BoolArray
-    settled_share: float
+    ratio: FloatArray
     guards: tuple[str, ...]
 
 
@@ -137,12 +137,7 @@ def purify(
     p_meta = sigmoid(pool_odds(ratio + prior_odds, odds, share_right=share_right))
     judged_alone = f"the channel judged {starved} of {num_folds} folds alone"
     guards = (f"too few certain rows to train the meta-classifier: {judged_alone}",) if starved else ()
-    return Purified(
-        p_meta=p_meta,
-        accepted=division.uncertain & (p_meta > 0.5),
-        settled_share=settle_share(ratio, start=float(consensus.p_clean.mean())),
-        guards=guards,
-    )
+    return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), ratio=ratio, guards=guards)
 
 
 def settle_share(ratio: FloatArray, *, start: float) -> float:
