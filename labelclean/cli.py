@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -88,6 +87,7 @@ def check(
 
 @app.command()
 def fit(
+    context: typer.Context,
     images: options.Images,
     index: options.Index = None,
     *,
@@ -122,30 +122,8 @@ def fit(
     verbose: options.Verbose = False,
 ) -> None:
     """Judge every row: train, and write a verdict per row into a run folder."""
-    flags: dict[str, Any] = {
-        "effort": effort,
-        "device": device,
-        "seed": seed,
-        "workers": workers,
-        "strict": strict,
-        "path_column": path_column,
-        "label_column": label_column,
-        "backbone": backbone,
-        "weights": weights,
-        "model_kwargs": _json_object(model_kwargs, "--model-kwargs"),
-        "stem": stem,
-        "image_size": image_size,
-        "mean": _numbers(mean, "--mean"),
-        "std": _numbers(std, "--std"),
-        "batch_size": batch_size,
-        "rounds": rounds,
-        "epochs": epochs,
-        "judge": judge,
-        "streams": streams,
-        "trust": trust,
-        "distrust": distrust,
-        "certain": certain,
-    }
+    # each flag of a setting has the setting's name
+    flags = {name: value for name, value in context.params.items() if name in options.DEFAULTS}
     config = resolve(flags=flags, file=config_file)
     from labelclean.fit import run_fit
 
@@ -340,32 +318,3 @@ def _show_run(run: Path, *, verbose: bool) -> None:
     console.render_summary(summary)
     if verbose:
         console.render_timings(summary)
-
-
-def _numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
-    """0.5 or 0.4,0.5,0.6 as numbers."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not one number or three with commas.", param_hint=flag) from None
-
-
-def _json_object(text: str | None, flag: str) -> dict[str, Any] | None:
-    """A JSON object without null, which a TOML file cannot hold."""
-    if text is None:
-        return None
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"not JSON, as '{{\"a\": 1}}' would be: {error}", param_hint=flag) from None
-    if not isinstance(content, dict) or _holds_null(content):
-        raise typer.BadParameter("not a JSON object, or null in it.", param_hint=flag)
-    return content
-
-
-def _holds_null(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_null, value.values()))
-    return any(map(_holds_null, value)) if isinstance(value, list) else value is None

@@ -6,6 +6,8 @@ None as a default means: not given, so that the configuration file, the effort o
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,14 +19,41 @@ INDEX, RUN, MODEL, METHOD, OUTPUT = "Index", "Run", "Model and images", "Method"
 DEFAULTS = {item.name: item.default for item in dataclasses.fields(config.FitConfig)}
 
 
-def _setting(name: str, panel: str, meaning: str, *, metavar: str | None = None) -> Any:
+def _setting(
+    name: str, panel: str, meaning: str, *, metavar: str | None = None, parser: Callable[[str], Any] | None = None
+) -> Any:
     """The flag of a setting of the configuration, which knows the default that the help shows."""
     default: Any = DEFAULTS[name]
     if any(name in preset for preset in config.PRESETS.values()):
         meaning += " Default: by --effort."
     elif isinstance(default, str | float):
         meaning += f" Default: {default}."
-    return typer.Option(help=meaning, rich_help_panel=panel, metavar=metavar)
+    return typer.Option(help=meaning, rich_help_panel=panel, metavar=metavar, parser=parser)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """0.5 or 0.4,0.5,0.6 as numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not one number or three with commas.") from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """A JSON object without null, which a TOML file cannot hold."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON, as '{{\"a\": 1}}' would be: {error}") from None
+    if not isinstance(content, dict) or _holds_null(content):
+        raise typer.BadParameter("not a JSON object, or null in it.")
+    return content
+
+
+def _holds_null(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_null, value.values()))
+    return any(map(_holds_null, value)) if isinstance(value, list) else value is None
 
 
 Images = Annotated[Path, typer.Argument(help="Folder to which the paths of the index are relative.")]
@@ -73,13 +102,25 @@ ExitOnFindings = Annotated[
 Backbone = Annotated[str | None, _setting("backbone", MODEL, "A timm image model.")]
 Weights = Annotated[str | None, _setting("weights", MODEL, "auto: timm's; none: random; or a weights file.")]
 ModelKwargs = Annotated[
-    str | None,
-    _setting("model_kwargs", MODEL, 'Arguments for timm.create_model, as in \'{"pad_type": "same"}\'.', metavar="JSON"),
+    dict[str, Any] | None,
+    _setting(
+        "model_kwargs",
+        MODEL,
+        'Arguments for timm.create_model, as in \'{"pad_type": "same"}\'.',
+        metavar="JSON",
+        parser=_json_object,
+    ),
 ]
 Stem = Annotated[config.Stem | None, _setting("stem", MODEL, "small: keeps the resolution, for small images.")]
 ImageSize = Annotated[int | None, _setting("image_size", MODEL, "Side in pixels; 0: the model's own.")]
-Mean = Annotated[str | None, _setting("mean", MODEL, "Channel means of pixels in [0, 1].", metavar="A[,B,C]")]
-Std = Annotated[str | None, _setting("std", MODEL, "Channel deviations likewise.", metavar="A[,B,C]")]
+Mean = Annotated[
+    Any,  # a tuple would be so many words
+    _setting("mean", MODEL, "Channel means of pixels in [0, 1].", metavar="A[,B,C]", parser=_numbers),
+]
+Std = Annotated[
+    Any,
+    _setting("std", MODEL, "Channel deviations likewise.", metavar="A[,B,C]", parser=_numbers),
+]
 
 BatchSize = Annotated[int | None, _setting("batch_size", METHOD, "Rows per training step; 0: by the number of rows.")]
 Rounds = Annotated[int | None, _setting("rounds", METHOD, "Rounds of the loop; 0: as many as suit.")]
