@@ -113,13 +113,13 @@ class Workbench:
     def measure(self, variant: Variant) -> dict[str, Any]:
         """Judge the cell by a variant. Its figures, and those of the method as it is on the same rows as `base_...`.
 
-        The seconds leave out what all variants share.
+        The seconds leave out what all variants share, the frozen features.
         """
         base = self._base()
         golden, chances = self._golden(variant, base.p_clean)
         started = time.perf_counter()
-        findings = base if variant is BASE else self._judge(variant, golden, chances)
-        seconds = time.perf_counter() - started if variant is not BASE else self.base_seconds
+        findings = self._judge(variant, golden, chances)
+        seconds = time.perf_counter() - started
         found = self._figures(findings, golden)
         of_base = self._figures(base, golden)
         return {**found, **{f"base_{name}": of_base[name] for name in COMPARED}, "seconds": seconds}
@@ -127,10 +127,8 @@ class Workbench:
     def _base(self) -> Findings:
         """The method as it is, without golden rows."""
         if self.base is None:
-            started = time.perf_counter()
             nobody = np.full(len(self.cell.true), UNKNOWN)
             self.base = self._judge(BASE, nobody, np.full(len(nobody), np.nan))
-            self.base_seconds = time.perf_counter() - started
         return self.base
 
     def _golden(self, variant: Variant, p_clean: FloatArray) -> tuple[IntArray, FloatArray]:

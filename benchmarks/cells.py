@@ -30,7 +30,6 @@ class DataSet:
         noise: kinds of noise: `kind:rate` to plant, `column:name` for a column of observed labels, `none`.
         rows: a random subset of so many rows; 0: all.
         settings: of labelclean and, as far as they concern the backbone, of the rivals.
-        learning_rate: with which the rivals are trained.
         confusions: table with columns true, given and count, for noise of the kind `confusion`.
     """
 
@@ -40,7 +39,6 @@ class DataSet:
     noise: tuple[str, ...]
     rows: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
-    learning_rate: float = 0.05
     confusions: Path | None = None
 
 

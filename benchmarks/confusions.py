@@ -16,6 +16,7 @@ import pandas as pd
 
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.grid import Bench
+from benchmarks.rivals import hold_out_frozen
 from labelclean.config import resolve
 
 
@@ -30,7 +31,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cell = lay_out(dataclasses.replace(data, confusions=None), "none", 0, Path(folder))
         config = resolve(flags={**data.settings, "effort": "quick"})
-        predicted = Bench(cell, config, Path(folder)).hold_out_frozen().probs.argmax(axis=1)
+        features, _ = Bench(cell, config, Path(folder)).frozen_features()
+        predicted = hold_out_frozen(features, cell.given, seed=config.seed, strengths=(0.01,)).argmax(axis=1)
     names = pd.Series(cell.class_names)
     pairs = pd.DataFrame({"true": names[cell.true].to_numpy(), "given": names[predicted].to_numpy()})
     counts = pairs[pairs["true"] != pairs["given"]].value_counts().rename("count").reset_index()

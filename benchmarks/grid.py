@@ -4,19 +4,18 @@
 
 Rivals get the same decoded images and the same backbone, and as many backward passes as labelclean had (`passes`), or
 as much time (`time`); those that look at one training also as many epochs as a fold has (`short`), before it learns
-wrong labels by heart. At quick effort they get logistic regression on the same frozen features. Rows that are in the
-results already are not measured again. GRID.toml is described in benchmarks/README.md.
+wrong labels by heart. At quick effort they get linear heads on the same frozen features. All costs are from the image
+files to the judgement. Rows that are in the results already are not measured again. GRID.toml is described in
+benchmarks/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,11 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks.cells import Cell, DataSet, lay_out, read_grid
+from benchmarks.costs import Cost, Meter
 from benchmarks.rivals import (
     HELD_OUT_WAYS,
     WATCHED_WAYS,
-    Cost,
     Found,
-    HeldOut,
     Judgement,
     Trainer,
     hold_out_frozen,
@@ -58,13 +56,14 @@ from labelclean.results.verdicts import (
 )
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, choose_precision
+from labelclean.train.schedule import plan_schedule
 from labelclean.train.trainer import scan_images
 
 ESTIMATES = ("noise_rate", "expected_precision", "expected_recall")
 """What a run says of itself with an interval, by its name in the metadata."""
 
-FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, Cost]] = {}
-"""Frozen features by data set and rows, and what they cost."""
+FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, float]] = {}
+"""Frozen features, (N, D), and the seconds that they took, by data set and rows."""
 
 
 def main() -> None:
@@ -131,16 +130,15 @@ def measure(
             return
         bench = Bench(cell, config, folder)
         for budget, ways in missing:
-            found = bench.rivals(budget, ways, passes=ours["backward"], seconds=ours["seconds"])
-            for way, (judgement, spent) in found.items():
+            found, cost = bench.rivals(budget, ways, passes=ours["backward"], seconds=ours["seconds"])
+            for way, judgement in found.items():
                 table = as_verdicts(judgement, cell)
-                peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-                yield {**where, "budget": budget, "way": way, **figures(table, cell), **asdict(spent), **peak}
+                yield {**where, "budget": budget, "way": way, **figures(table, cell), **asdict(cost)}
 
 
 def judge_cell(cell: Cell, config: FitConfig, out: Path) -> dict[str, Any]:
     """The figures and costs of a run of labelclean."""
-    started = time.perf_counter()
+    meter = Meter()
     run_fit(
         cell.data.images,
         cell.index,
@@ -151,17 +149,15 @@ def judge_cell(cell: Cell, config: FitConfig, out: Path) -> dict[str, Any]:
         overwrite=False,
         reporter=SilentReporter(),
     )
-    seconds = time.perf_counter() - started
-    run, verdicts = read_run(RunFolder(out)), read_verdicts(out / "verdicts.parquet")
-    passes = run["image_passes"]
-    cost = {"forward": passes["forward"], "backward": passes["backward"], "seconds": seconds}
-    return {**figures(verdicts, cell), **cost, "peak_memory_bytes": run["peak_memory_bytes"]}
+    cost = meter.read(**read_run(RunFolder(out))["image_passes"])
+    return {**figures(read_verdicts(out / "verdicts.parquet"), cell), **asdict(cost)}
 
 
 class Bench:
     """The rivals of one cell."""
 
     def __init__(self, cell: Cell, config: FitConfig, folder: Path) -> None:
+        meter = Meter()
         self.cell, self.config = cell, config
         manifest = read_manifest(cell.data.images, cell.index)
         side = median_side(manifest, cell.data.images)
@@ -178,9 +174,13 @@ class Bench:
         if decoded.faults:
             raise ValueError(f"{cell.data.name}: {len(decoded.faults)} images cannot be read; rivals need all of them")
         self.images = ImageStore(decoded.pixels, np.arange(manifest.num_rows), self.device)
+        self.preparation = meter.seconds
+        self.schedule = plan_schedule(
+            config, num_rows=manifest.num_rows, num_networks=1, pretrained=self.spec.pretrained
+        )
 
-    def rivals(self, budget: str, ways: tuple[str, ...], *, passes: int, seconds: float) -> Found:
-        """Judgements and costs of HELD_OUT_WAYS or of WATCHED_WAYS.
+    def rivals(self, budget: str, ways: tuple[str, ...], *, passes: int, seconds: float) -> tuple[Found, Cost]:
+        """Judgements of HELD_OUT_WAYS or of WATCHED_WAYS, and what they cost together.
 
         Args:
             passes, seconds: backward passes and time of labelclean.
@@ -188,37 +188,47 @@ class Bench:
         labels, seed = self.cell.given, self.config.seed
         of_folds = ways == HELD_OUT_WAYS
         if not self.config.finetune:
-            features, cost = self._frozen_features()
+            features, of_features = self.frozen_features()
+            meter = Meter()
             if of_folds:
-                return judge_held_out(self.hold_out_frozen(), labels)
-            return judge_watched(watch_frozen(features, labels, cost=cost), labels, seed=seed)
-        trainer = self._trainer()
-        train = trainer.folds if of_folds else trainer.whole
+                found = judge_held_out(hold_out_frozen(features, labels, seed=seed), labels)
+            else:
+                seen = watch_frozen(features, labels, batch_size=self.schedule.batch_size, seed=seed)
+                found = judge_watched(seen, labels, seed=seed)
+            cost = meter.read(forward=2 * len(labels), backward=0)
+            return found, replace(cost, seconds=cost.seconds + self.preparation + of_features)
         # each of five folds has four fifths of the rows; a short training has as many epochs as they
         per_epoch = 4 * len(labels) if of_folds or budget == "short" else len(labels)
         epochs = -(-passes // per_epoch)
         if budget == "time":
-            epochs = max(1, round(seconds / train(1).cost.seconds))
+            epochs = max(1, round((seconds - self.preparation) / self._seconds_of_an_epoch(of_folds)))
+        trainer, meter = self._trainer(), Meter()
         if of_folds:
-            return judge_held_out(trainer.folds(epochs), labels)
-        return judge_watched(trainer.whole(epochs), labels, seed=seed)
+            found = judge_held_out(trainer.folds(epochs), labels)
+        else:
+            found = judge_watched(trainer.whole(epochs), labels, seed=seed)
+        cost = meter.read(forward=trainer.forward, backward=trainer.backward)
+        return found, replace(cost, seconds=cost.seconds + self.preparation)
 
-    def hold_out_frozen(self) -> HeldOut:
-        """Out-of-fold predictions of logistic regression on the frozen features."""
-        features, cost = self._frozen_features()
-        return hold_out_frozen(features, self.cell.given, cost=cost, seed=self.config.seed)
+    def _seconds_of_an_epoch(self, of_folds: bool) -> float:
+        trainer, meter = self._trainer(), Meter()
+        if of_folds:
+            trainer.folds(1)
+        else:
+            trainer.whole(1)
+        return meter.seconds
 
-    def _frozen_features(self) -> tuple[FloatArray, Cost]:
-        """Features of the untouched backbone, (N, D), and what they cost.
+    def frozen_features(self) -> tuple[FloatArray, float]:
+        """Features of the untouched backbone, (N, D), and the seconds that they took.
 
         They are the same whatever the labels: computed once for all cells with the same rows.
         """
         key = self.cell.data.name, self.cell.paths
         if key not in FEATURES:
-            started = time.perf_counter()
+            meter = Meter()
             network = self.spec.build(self.config.seed).to(self.device).eval()
             _, features = scan_images(network, self.images, bf16=False, advance=lambda _: None)
-            FEATURES[key] = features, Cost(forward=2 * len(features), seconds=time.perf_counter() - started)
+            FEATURES[key] = features, meter.seconds
         return FEATURES[key]
 
     def _trainer(self) -> Trainer:
@@ -226,8 +236,8 @@ class Bench:
             self.spec,
             self.images,
             self.cell.given,
-            learning_rate=self.cell.data.learning_rate,
-            bf16=choose_precision(self.config.precision, self.spec, self.device, 128),
+            self.schedule,
+            bf16=choose_precision(self.config.precision, self.spec, self.device, self.schedule.batch_size),
             seed=self.config.seed,
         )
 

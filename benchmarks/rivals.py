@@ -1,24 +1,24 @@
 """Other ways to find wrong labels, on the same decoded images and with the same backbone.
 
-Plain cross-entropy training, with flips and shifts and a one-cycle schedule, on five folds or on all rows; then what
-the users of each way would do with the probabilities.
+Plain cross-entropy training on five folds or on all rows, with labelclean's batch size, learning rate and views of an
+image; then what the users of each way would do with the probabilities.
 
 # N rows, K classes, D features, B batch
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labelclean.data.augment import augment
@@ -26,6 +26,8 @@ from labelclean.records import BoolArray, FloatArray, IntArray, of_label
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore
 from labelclean.train.neighbors import nearest, unit_norm
+from labelclean.train.schedule import Schedule
+from labelclean.train.trainer import scan_images
 
 HELD_OUT_WAYS = ("cleanlab default", "confident learning", "disagreement")
 """Rivals that want probabilities of rows which were not trained on."""
@@ -34,7 +36,11 @@ WATCHED_WAYS = ("average over epochs", "neighbour vote", "loss mixture")
 
 NUM_FOLDS = 5
 NUM_NEIGHBORS = 10
-BATCH = 128
+
+HEAD_CS = (3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
+"""Inverse strengths of the ridge of logistic regression on frozen features; the least held-out loss decides."""
+HEAD_EPOCHS, HEAD_RATE = 5, 0.003
+"""Of the same head where it is watched in training: of 3 to 20 epochs at .001 to .03 what found most wrong labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,23 +58,6 @@ class Judgement:
     suggested: IntArray
 
 
-@dataclass(slots=True)
-class Cost:
-    """Image passes and seconds."""
-
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeldOut:
-    """Probabilities of each row by a network of five that was not trained on it, (N, K)."""
-
-    probs: FloatArray
-    cost: Cost
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
     """One training on all rows, watched epoch by epoch.
@@ -82,26 +71,31 @@ class Watched:
     over_time: FloatArray
     losses: FloatArray
     features: FloatArray
-    cost: Cost
 
 
-Found = dict[str, tuple[Judgement, Cost]]
-"""What each rival says, and what it cost, by name."""
+Found = dict[str, Judgement]
+"""What each rival says, by name."""
 
 
 class Trainer:
     """Plain training of one backbone on one data set."""
 
     def __init__(
-        self, spec: BackboneSpec, images: ImageStore, labels: IntArray, *, learning_rate: float, bf16: bool, seed: int
+        self, spec: BackboneSpec, images: ImageStore, labels: IntArray, schedule: Schedule, *, bf16: bool, seed: int
     ) -> None:
-        self.spec, self.images, self.labels = spec, images, labels
-        self.learning_rate, self.bf16, self.seed = learning_rate, bf16, seed
-        self.cost = Cost()
+        """
+        Args:
+            schedule: for its batch size, learning rate and weight decay.
+        """
+        self.spec, self.images, self.labels, self.schedule = spec, images, labels, schedule
+        self.bf16, self.seed = bf16, seed
+        self.forward = self.backward = 0
 
-    def folds(self, epochs: int) -> HeldOut:
-        """Five trainings, each of so many epochs on four fifths of the rows."""
-        started = time.perf_counter()
+    def folds(self, epochs: int) -> FloatArray:
+        """Probabilities of each row by a network that was not trained on it, (N, K).
+
+        There are five, each trained for so many epochs on four fifths of the rows.
+        """
         probs = np.zeros((len(self.labels), self.spec.num_classes))
         rng = np.random.default_rng((self.seed, 7))
         fold = rng.permutation(len(self.labels)) % NUM_FOLDS
@@ -109,34 +103,19 @@ class Trainer:
             network = self._train(np.flatnonzero(fold != part), epochs, rng)
             held = np.flatnonzero(fold == part)
             probs[held] = self._predict(network, held)[0]
-        return HeldOut(probs=probs, cost=self._take_cost(started))
+        return probs
 
     def whole(self, epochs: int) -> Watched:
         """One training on all rows."""
-        started = time.perf_counter()
-        rng = np.random.default_rng((self.seed, 8))
         everyone = np.arange(len(self.labels))
-        probs, losses, last = [], [], []
+        seen: list[tuple[FloatArray, FloatArray]] = []
 
         def watch(network: Backbone) -> None:
-            found, features = self._predict(network, everyone)
-            probs.append(found)
-            losses.append(-np.log(of_label(found, self.labels) + 1e-12))
-            last[:] = [features]
+            probs, features = self._predict(network, everyone)
+            seen.append((probs, features))
 
-        self._train(everyone, epochs, rng, watch)
-        return Watched(
-            over_time=np.mean(probs, axis=0),
-            losses=np.mean(losses, axis=0),
-            features=last[0],
-            cost=self._take_cost(started),
-        )
-
-    def _take_cost(self, since: float) -> Cost:
-        """Passes since the last call, and seconds since a moment."""
-        cost, self.cost = self.cost, Cost()
-        cost.seconds = time.perf_counter() - since
-        return cost
+        self._train(everyone, epochs, np.random.default_rng((self.seed, 8)), watch)
+        return watched([probs for probs, _ in seen], self.labels, seen[-1][1])
 
     def _train(
         self,
@@ -145,14 +124,18 @@ class Trainer:
         rng: np.random.Generator,
         watch: Callable[[Backbone], None] | None = None,
     ) -> Backbone:
-        device = self.images.device
+        device, schedule = self.images.device, self.schedule
         network = self.spec.build(self.seed).to(device=device, memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         optimizer = torch.optim.SGD(
-            network.parameters(), self.learning_rate, momentum=0.9, nesterov=True, weight_decay=5e-4
+            network.parameters(),
+            schedule.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=schedule.weight_decay,
         )
-        num_batches = -(-len(rows) // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, epochs * num_batches)
+        num_batches = -(-len(rows) // schedule.batch_size)
+        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, epochs * num_batches)
         for _ in range(epochs):
             network.train()
             for batch in np.array_split(rng.permutation(rows), num_batches):
@@ -162,68 +145,73 @@ class Trainer:
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                schedule.step()
-            self.cost.forward += len(rows)
-            self.cost.backward += len(rows)
+                rates.step()
+            self.forward += len(rows)
+            self.backward += len(rows)
             if watch is not None:
                 watch(network)
         return network
 
     def _predict(self, network: Backbone, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-        probs, features = [], []
-        network.eval()
-        with torch.inference_mode(), torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
-            for batch in np.array_split(rows, -(-len(rows) // (2 * BATCH))):
-                found, logits = network(self.images.batch(batch))
-                features.append(found.float().cpu().numpy())
-                probs.append(logits.float().softmax(1).cpu().numpy())
-        self.cost.forward += len(rows)
-        return np.concatenate(probs), np.concatenate(features)
+        self.forward += 2 * len(rows)
+        images = ImageStore(self.images.pixels, self.images.rows[rows], self.images.device)
+        return scan_images(network, images, bf16=self.bf16, advance=lambda _: None)
 
 
-def watch_frozen(features: FloatArray, labels: IntArray, *, cost: Cost) -> Watched:
-    """Logistic regression on features of the untouched backbone, instead of a training.
-
-    Args:
-        cost: of the features, (N, D).
-    """
-    started = time.perf_counter()
-    over_time = _head().fit(features, labels).predict_proba(features)
-    losses = -np.log(of_label(over_time, labels) + 1e-12)
-    return Watched(over_time=over_time, losses=losses, features=features, cost=_since(started, cost))
+def watched(probs: list[FloatArray], labels: IntArray, features: FloatArray) -> Watched:
+    """What was seen of a training: probabilities after each epoch, (N, K), and features at the end, (N, D)."""
+    losses = [-np.log(of_label(of_epoch, labels) + 1e-12) for of_epoch in probs]
+    return Watched(over_time=np.mean(probs, axis=0), losses=np.mean(losses, axis=0), features=features)
 
 
-def hold_out_frozen(features: FloatArray, labels: IntArray, *, cost: Cost, seed: int) -> HeldOut:
-    """The same in five folds."""
-    started = time.perf_counter()
+def watch_frozen(features: FloatArray, labels: IntArray, *, batch_size: int, seed: int) -> Watched:
+    """The training of a linear head on features of the untouched backbone, (N, D)."""
+    x, y = torch.from_numpy(StandardScaler().fit_transform(features).astype(np.float32)), torch.from_numpy(labels)
+    rng = np.random.default_rng((seed, 8))
+    weight = torch.zeros(x.shape[1], int(labels.max()) + 1, requires_grad=True)
+    bias = torch.zeros(weight.shape[1], requires_grad=True)
+    optimizer = torch.optim.SGD([weight, bias], HEAD_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    num_batches = -(-len(y) // batch_size)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, HEAD_RATE, HEAD_EPOCHS * num_batches)
+    probs = []
+    for _ in range(HEAD_EPOCHS):
+        for batch in np.array_split(rng.permutation(len(y)), num_batches):
+            loss = F.cross_entropy(x[batch] @ weight + bias, y[batch])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            rates.step()
+        probs.append((x @ weight + bias).detach().softmax(1).numpy())
+    return watched(probs, labels, features)
+
+
+def hold_out_frozen(
+    features: FloatArray, labels: IntArray, *, seed: int, strengths: tuple[float, ...] = HEAD_CS
+) -> FloatArray:
+    """Out-of-fold probabilities by logistic regression on features of the untouched backbone, (N, D) -> (N, K)."""
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
-    probs = cross_val_predict(_head(), features, labels, cv=folds, method="predict_proba")
-    return HeldOut(probs=probs, cost=_since(started, cost))
+    found = []
+    for strength in strengths:
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
+        found.append(cross_val_predict(head, features, labels, cv=folds, method="predict_proba"))
+    return min(found, key=lambda probs: log_loss(labels, probs))
 
 
-def _head() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-
-
-def _since(started: float, cost: Cost) -> Cost:
-    return replace(cost, seconds=cost.seconds + time.perf_counter() - started)
-
-
-def judge_held_out(found: HeldOut, labels: IntArray) -> Found:
-    """What HELD_OUT_WAYS make of it."""
+def judge_held_out(probs: FloatArray, labels: IntArray) -> Found:
+    """What HELD_OUT_WAYS make of probabilities of rows that were not trained on, (N, K)."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    best = found.probs.argmax(axis=1)
-    margin = get_label_quality_scores(labels, found.probs, method="normalized_margin")
-    by_confidence = get_label_quality_scores(labels, found.probs)
-    confident = find_label_issues(labels, found.probs, filter_by="confident_learning")
+    best = probs.argmax(axis=1)
+    margin = get_label_quality_scores(labels, probs, method="normalized_margin")
+    by_confidence = get_label_quality_scores(labels, probs)
+    confident = find_label_issues(labels, probs, filter_by="confident_learning")
     found_by = (
-        Judgement(flagged=find_label_issues(labels, found.probs), p_clean=by_confidence, suggested=best),
+        Judgement(flagged=find_label_issues(labels, probs), p_clean=by_confidence, suggested=best),
         Judgement(flagged=confident, p_clean=margin, suggested=best),
         Judgement(flagged=best != labels, p_clean=margin, suggested=best),
     )
-    return {way: (judgement, found.cost) for way, judgement in zip(HELD_OUT_WAYS, found_by, strict=True)}
+    return dict(zip(HELD_OUT_WAYS, found_by, strict=True))
 
 
 def judge_watched(found: Watched, labels: IntArray, *, seed: int) -> Found:
@@ -237,7 +225,7 @@ def judge_watched(found: Watched, labels: IntArray, *, seed: int) -> Found:
         Judgement(flagged=voted != labels, p_clean=agreement, suggested=voted),
         Judgement(flagged=low_loss < 0.5, p_clean=low_loss, suggested=best),
     )
-    return {way: (judgement, found.cost) for way, judgement in zip(WATCHED_WAYS, found_by, strict=True)}
+    return dict(zip(WATCHED_WAYS, found_by, strict=True))
 
 
 def neighbor_votes(features: FloatArray, labels: IntArray, num_classes: int) -> FloatArray:
