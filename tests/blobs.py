@@ -19,7 +19,7 @@ def flipped_blobs(num_rows: int = 450, *, rate: float = 0.2) -> tuple[View, IntA
     features = unit_norm(points)
     rows, cosines = nearest(features, np.arange(num_rows), 15)
     votes, agreement = neighbor_votes(rows, cosines, labels, np.ones(num_rows), labels=labels, num_classes=3)
-    affinity = prototype_affinity(features, labels, np.ones(num_rows), num_classes=3)
+    affinity = prototype_affinity(features, labels, np.ones(num_rows), np.arange(num_rows), num_classes=3)
     logits = 1.5 * points[:, :3] + rng.normal(size=(num_rows, 3))
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return View(probs=probs, votes=votes, affinity=affinity, agreement=agreement), labels, wrong, truth

@@ -29,7 +29,7 @@ def blobs(num_rows: int = 90) -> tuple[FloatArray, np.ndarray]:
 
 
 def learner_of(features: FloatArray, fold: np.ndarray) -> FrozenLearner:
-    return FrozenLearner(features, fold, num_neighbors=5, device=CPU)
+    return FrozenLearner(features, fold, np.arange(len(fold)), num_neighbors=5, device=CPU)
 
 
 def test_fit_head_recovers_a_planted_linear_model():
@@ -92,7 +92,7 @@ def test_scan_predicts_and_finds_neighbors():
     assert (scan.probs.argmax(axis=1) == labels).mean() > 0.9
     assert (labels[scan.neighbor_rows] == labels[:, None]).mean() > 0.8
     assert learner.take_passes() == (0, 0)
-    view = scan.view(labels, labels, np.ones(90))
+    view = scan.view(labels, labels, np.ones(90), np.arange(90))
     assert (view.affinity.argmax(axis=1) == labels).mean() > 0.9
 
 

@@ -30,7 +30,7 @@ def learner_and_judge() -> tuple[FrozenLearner, Judge]:
         groups=np.arange(NUM_ROWS),
         num_classes=3,
     )
-    learner = FrozenLearner(features, fold, num_neighbors=10, device=torch.device("cpu"))
+    learner = FrozenLearner(features, fold, np.arange(len(fold)), num_neighbors=10, device=torch.device("cpu"))
     return learner, Judge(labels, FitConfig())
 
 
@@ -73,6 +73,29 @@ def test_the_first_round_can_settle_how_many_labels_are_right(learner_and_judge,
     else:
         assert judge.share_right is None
         assert levels[1] != pytest.approx(levels[2], abs=1e-4)
+
+
+def test_copies_of_a_wrong_label_do_not_bear_each_other_out():
+    rng = np.random.default_rng(0)
+    truth = np.arange(NUM_ROWS) % 3
+    groups = np.arange(NUM_ROWS) // 3 % 20 + 20 * truth  # four frames of each of sixty scenes
+    wrong = np.isin(groups, [0, 7, 23, 31, 44, 58])
+    scenes = rng.normal(size=(60, 8)) + 2 * np.eye(8)[np.arange(60) // 20]
+    features = (scenes[groups] + 0.01 * rng.normal(size=(NUM_ROWS, 8))).astype(np.float32)
+    means = {}
+    for name, known in (("scenes", groups), ("rows", np.arange(NUM_ROWS))):
+        fold = groups % 5
+        labels = Labels(
+            given=np.where(wrong, (truth + 1) % 3, truth),
+            golden=np.full(NUM_ROWS, UNKNOWN),
+            golden_chances=np.full(NUM_ROWS, np.nan),
+            fold=fold,
+            groups=known,
+            num_classes=3,
+        )
+        learner = FrozenLearner(features, fold, known, num_neighbors=10, device=torch.device("cpu"))
+        means[name] = run_round(learner, Judge(labels, FitConfig())).streams.p_feature[wrong].mean()
+    assert means["scenes"] < 0.4 < 0.6 < means["rows"]
 
 
 def test_a_restored_judge_goes_on_as_it_would_have(learner_and_judge):

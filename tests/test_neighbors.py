@@ -28,6 +28,25 @@ def test_nearest_equals_brute_force():
     np.testing.assert_allclose(cosines, np.take_along_axis(table, expected, axis=1), atol=1e-5)
 
 
+@pytest.mark.parametrize("widest", [2048, 12])
+def test_rows_of_the_own_group_are_no_neighbors(widest: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(neighbors, "WIDEST_SEARCH", widest)
+    features = random_space(60)
+    features[:20] = features[0] + 0.01 * features[:20]
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    groups = np.concatenate([np.zeros(20, dtype=int), 1 + np.arange(40) // 2])
+    queries = np.array([3, 19, 20, 59])
+    rows, cosines = nearest(features, queries, 7, groups=groups)
+    table = features[queries] @ features.T
+    table[groups[queries][:, None] == groups] = -np.inf
+    expected = np.argsort(-table, axis=1)[:, :7]
+    found = slice(0 if widest > 60 else 2, None)  # twenty alike take up a search for twelve
+    np.testing.assert_array_equal(rows[found], expected[found])
+    np.testing.assert_allclose(cosines[found], np.take_along_axis(table, expected, axis=1)[found], atol=1e-5)
+    if widest == 12:
+        np.testing.assert_array_equal(cosines[:2], 0)
+
+
 def test_exact_copies_find_each_other_and_never_themselves():
     features = random_space(40)
     features[:20] = features[0]
@@ -58,10 +77,10 @@ def test_large_data_are_searched_by_lists(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_places_that_the_lists_leave_empty_weigh_nothing():
-    rows, cosines = neighbors._without_self(
-        np.array([[0, 4, 2, -1, -1]]), np.array([[1.0, 0.9, 0.8, -3e38, -3e38]]), np.array([0]), 4
-    )
-    np.testing.assert_array_equal(rows, [[4, 2, 4, 4]])
+    rows, similarities = np.array([[0, 4, 2, -1, -1]]), np.array([[1.0, 0.9, 0.8, -3e38, -3e38]])
+    rows, cosines = neighbors._leave_out((rows == 0) | (rows < 0), rows, similarities, 4)
+    assert (rows >= 0).all()
+    assert rows[0, :2].tolist() == [4, 2]
     np.testing.assert_allclose(cosines, [[0.9, 0.8, 0, 0]])
 
 

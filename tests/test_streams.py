@@ -61,14 +61,15 @@ def test_neighbors_without_a_word_leave_an_even_vote():
     np.testing.assert_array_equal(agreement, 0)
 
 
-def test_prototype_affinity_leaves_the_row_itself_out():
+@pytest.mark.parametrize("num_groups", [12, 5, 2])
+def test_prototype_affinity_leaves_the_row_and_its_group_out(num_groups: int):
     rng = np.random.default_rng(0)
     features = unit_norm(rng.normal(size=(12, 5)))
-    labels, trust = rng.integers(0, 3, 12), rng.random(12)
-    affinity = prototype_affinity(features, labels, trust, num_classes=3)
+    labels, trust, groups = rng.integers(0, 3, 12), rng.random(12), rng.permutation(12) % num_groups
+    affinity = prototype_affinity(features, labels, trust, groups, num_classes=3)
     for row in range(12):
         for label in range(3):
-            members = [other for other in range(12) if labels[other] == label and other != row]
+            members = [other for other in range(12) if labels[other] == label and groups[other] != groups[row]]
             prototype = (features[members] * trust[members, None]).sum(axis=0)
             cosine = features[row] @ prototype / max(np.linalg.norm(prototype), EPSILON)
             assert affinity[row, label] == pytest.approx(cosine, abs=1e-4)
@@ -76,7 +77,7 @@ def test_prototype_affinity_leaves_the_row_itself_out():
 
 def test_only_row_of_a_class_and_empty_classes_have_no_affinity():
     features = unit_norm(np.random.default_rng(0).normal(size=(5, 4)))
-    affinity = prototype_affinity(features, np.array([0, 0, 0, 0, 1]), np.ones(5), num_classes=3)
+    affinity = prototype_affinity(features, np.array([0, 0, 0, 0, 1]), np.ones(5), np.arange(5), num_classes=3)
     assert affinity[4, 1] == pytest.approx(0, abs=1e-3)
     np.testing.assert_array_equal(affinity[:, 2], 0)
 

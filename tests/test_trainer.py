@@ -74,6 +74,7 @@ def learner_of(
         judge=judge,
         half=HALF,
         held_out=np.arange(NUM_ROWS) % 5 == 0,
+        groups=np.arange(NUM_ROWS),
         num_neighbors=5,
         bf16=False,
         seed=0,

@@ -21,7 +21,8 @@ from labelclean.records import (
 )
 from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
-from labelclean.train.neighbors import duplicate_groups, outlier_scores
+from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores
+from labelclean.train.scan import Scan
 from labelclean.tssd.division import bin_rows
 from labelclean.tssd.purification import calibrate, sigmoid
 from labelclean.tssd.rates import WrongLabels
@@ -79,13 +80,23 @@ def conclude(
         knn_agreement=_average(result, "agreement"),
         wrong_event_rate=1 - hits / rounds,
         outlier_score=outlier_scores(scan.similarities),
-        duplicate_group=duplicate_groups(scan.neighbor_rows, scan.similarities, pixels, rows, digests),
+        duplicate_group=duplicate_groups(*_nearest_of_all(scan, labels.groups), pixels, rows, digests),
         noise=noise,
         class_noise={label: of_class for label, of_class in enumerate(by_class) if of_class is not None},
         precision=wrong.share(rejected),
         recall=wrong.capture(rejected),
         history=tuple(result.history),
     )
+
+
+def _nearest_of_all(scan: Scan, groups: IntArray, num_neighbors: int = 5) -> tuple[IntArray, FloatArray]:
+    """The nearest neighbours and their similarities, (N, k) both, with those of the row's own group."""
+    rows, similarities = scan.neighbor_rows[:, :num_neighbors].copy(), scan.similarities[:, :num_neighbors].copy()
+    in_company = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    if len(in_company):
+        found = nearest(scan.spaces[0].features, in_company, rows.shape[1])
+        rows[in_company], similarities[in_company] = found
+    return rows, similarities
 
 
 def _average(result: LoopResult, name: str) -> FloatArray:

@@ -74,16 +74,21 @@ class FrozenLearner:
     round_passes: int | None = None
     """Image passes of a round; None: the images are not looked at again."""
 
-    def __init__(self, features: FloatArray, fold: IntArray, *, num_neighbors: int, device: torch.device) -> None:
+    def __init__(
+        self, features: FloatArray, fold: IntArray, groups: IntArray, *, num_neighbors: int, device: torch.device
+    ) -> None:
         """
         Args:
             features: of the frozen backbone, averaged over the image and its mirror, (N, D).
             fold: each row's fold, (N,).
+            groups: of rows that are no neighbours of each other, (N,).
         """
         space = unit_norm(features)
         everyone = np.ones(len(features), dtype=bool)
         self.space = FeatureSpace(features=space, judged=everyone)
-        self.neighbors = nearest(space, np.arange(len(space)), num_neighbors, on_gpu=device.type == "cuda")
+        self.neighbors = nearest(
+            space, np.arange(len(space)), num_neighbors, groups=groups, on_gpu=device.type == "cuda"
+        )
         self.mean, self.std = features.mean(axis=0), features.std(axis=0) + 1e-6
         self.inputs = torch.from_numpy(((features - self.mean) / self.std).astype(np.float32)).to(device)
         self.fold = fold

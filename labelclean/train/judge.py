@@ -35,7 +35,7 @@ class Labels:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
         golden_chances: with which the golden rows were chosen, NaN where unknown, (N,).
         fold: each row's fold, (N,).
-        groups: rows of a group share folds and halves, (N,).
+        groups: rows of a group share folds and halves and say nothing about each other, (N,).
         num_classes: K.
     """
 
@@ -134,7 +134,7 @@ class Judge:
     def _look(self, scan: Scan) -> View:
         """The class scores of a scan, from which what teaching did to taught labels is taken off."""
         labels = self.labels
-        view = scan.view(labels.given, labels.best_known, self.trust)
+        view = scan.view(labels.given, labels.best_known, self.trust, labels.groups)
         held_out = ~scan.taught & (labels.golden == UNKNOWN)  # golden rows are no random choice
         if not (scan.taught.any() and held_out.any()):
             return view

@@ -121,7 +121,11 @@ class RoundLoop:
                 _, features = scan_images(network, self.images, bf16=False, advance=self.reporter.advance)
             self.checkpoint.save_features(features)
         return FrozenLearner(
-            features, self.labels.fold, num_neighbors=self.config.num_neighbors, device=self.images.device
+            features,
+            self.labels.fold,
+            self.labels.groups,
+            num_neighbors=self.config.num_neighbors,
+            device=self.images.device,
         )
 
     def _tuned_learner(self, frozen: FrozenLearner | None) -> TunedLearner:
@@ -145,6 +149,7 @@ class RoundLoop:
             judge=judge,
             half=half,
             held_out=(held_out == 0) | is_golden,
+            groups=labels.groups,
             num_neighbors=config.num_neighbors,
             bf16=config.precision == "bf16",
             seed=config.seed,

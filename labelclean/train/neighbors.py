@@ -25,11 +25,19 @@ THUMBNAIL = 16
 """Side in blocks."""
 
 BLOCK_ROWS = 1024
-"""Images that are looked at together."""
+"""Rows that are looked at together."""
+
+WIDEST_SEARCH = 2048
+"""As many neighbours as faiss finds on a GPU."""
 
 
 def nearest(
-    features: FloatArray, queries: IntArray, num_neighbors: int, *, on_gpu: bool = False
+    features: FloatArray,
+    queries: IntArray,
+    num_neighbors: int,
+    *,
+    groups: IntArray | None = None,
+    on_gpu: bool = False,
 ) -> tuple[IntArray, FloatArray]:
     """The nearest other rows of each query row, by cosine.
 
@@ -37,9 +45,11 @@ def nearest(
         features: unit norm, (N, D).
         queries: rows whose neighbours are wanted, (Q,).
         num_neighbors: k; with fewer than k + 1 rows in all, fewer come back.
+        groups: rows of the query's own group are no neighbours of it, numbered from 0, (N,); None: each row is alone.
         on_gpu: search on the GPUs where this faiss can.
     Returns:
-        Rows (Q, k) and similarities (Q, k), nearest first, self excluded.
+        Rows (Q, k) and similarities (Q, k), nearest first. Where fewer are found, because the group takes up the search
+        or an inverted file has no more, the last places have similarity 0.
     """
     num_rows, num_features = features.shape
     vectors = np.ascontiguousarray(features, dtype=np.float32)
@@ -54,20 +64,24 @@ def nearest(
     if on_gpu and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_all_gpus(index)
     index.add(vectors)
-    similarities, rows = index.search(vectors[queries], k + 1)
-    return _without_self(rows, similarities, queries, k)
+    groups = np.arange(num_rows) if groups is None else groups
+    sizes = np.bincount(groups)[groups[queries]]
+    found, cosines = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
+    in_company = np.flatnonzero(sizes > 1)
+    for part in (np.flatnonzero(sizes == 1), *_blocks(in_company)):
+        if len(part):
+            width = min(k + int(sizes[part].max()), num_rows, WIDEST_SEARCH)
+            similarities, rows = index.search(vectors[queries[part]], max(width, k))
+            barred = (groups[rows] == groups[queries[part]][:, None]) | (rows < 0)
+            found[part], cosines[part] = _leave_out(barred, rows, similarities, k)
+    return found, cosines
 
 
-def _without_self(rows: IntArray, similarities: FloatArray, queries: IntArray, k: int) -> tuple[IntArray, FloatArray]:
-    """Drop each query from its own result, or the last neighbour where it is missing, as among exact copies."""
-    is_self = rows == queries[:, None]
-    is_self[~is_self.any(axis=1), -1] = True
-    keep = ~is_self
-    shape = (len(queries), k)
-    # an inverted file may find fewer than asked for: those places are filled by the nearest neighbour with no weight
-    found, weights = rows[keep].reshape(shape), similarities[keep].reshape(shape)
-    missing = found < 0
-    return np.where(missing, np.maximum(found[:, :1], 0), found), np.where(missing, 0, weights)
+def _leave_out(barred: BoolArray, rows: IntArray, similarities: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    """The first k that are not barred; where there are fewer, barred ones without weight fill the last places."""
+    order = np.argsort(barred, axis=1, kind="stable")[:, :k]
+    rows, similarities, barred = (np.take_along_axis(values, order, axis=1) for values in (rows, similarities, barred))
+    return np.maximum(rows, 0), np.where(barred, 0, similarities)
 
 
 def unit_norm(features: FloatArray) -> FloatArray:

@@ -32,7 +32,7 @@ class Scan:
 
     Attributes:
         probs: class probabilities, averaged over the image and its mirror, (N, K).
-        neighbor_rows: (N, k), each row's in the feature space of the network that judges it.
+        neighbor_rows: (N, k), each row's in the feature space of the network that judges it, of other groups.
         similarities: cosines to them, (N, k).
         spaces: the networks' feature spaces; every row is judged in exactly one.
         taught: rows whose label was taught to what judges them, (N,).
@@ -44,13 +44,14 @@ class Scan:
     spaces: tuple[FeatureSpace, ...]
     taught: BoolArray
 
-    def view(self, labels: IntArray, voters: IntArray, trust: FloatArray) -> View:
+    def view(self, labels: IntArray, voters: IntArray, trust: FloatArray, groups: IntArray) -> View:
         """The class scores of this scan.
 
         Args:
             labels: given labels, (N,).
             voters: the label with which each row votes, (N,).
             trust: how much its vote weighs, (N,).
+            groups: rows of one group say nothing about each other, (N,).
         """
         num_classes = self.probs.shape[1]
         votes, agreement = neighbor_votes(
@@ -58,6 +59,6 @@ class Scan:
         )
         affinity = np.empty(self.probs.shape)
         for space in self.spaces:
-            table = prototype_affinity(space.features, voters, trust, num_classes=num_classes)
+            table = prototype_affinity(space.features, voters, trust, groups, num_classes=num_classes)
             affinity[space.judged] = table[space.judged]
         return View(probs=self.probs, votes=votes, affinity=affinity, agreement=agreement)

@@ -62,6 +62,7 @@ class TunedLearner:
         judge: str,
         half: IntArray,
         held_out: BoolArray,
+        groups: IntArray,
         num_neighbors: int,
         bf16: bool,
         seed: int,
@@ -71,9 +72,10 @@ class TunedLearner:
             judge: self, peer or crossfit.
             half: each row's half, 0 or 1, for crossfit, (N,).
             held_out: rows whose label is taught to nobody, for self and peer, (N,).
+            groups: of rows that are no neighbours of each other, (N,).
         """
         self.images, self.schedule, self.judge = images, schedule, judge
-        self.num_neighbors, self.bf16, self.seed = num_neighbors, bf16, seed
+        self.groups, self.num_neighbors, self.bf16, self.seed = groups, num_neighbors, bf16, seed
         self.round = 0
         self.forward_passes = self.backward_passes = 0
         self.train_loss = float("nan")
@@ -252,7 +254,7 @@ class TunedLearner:
             probs[space.judged] = found[space.judged]
             queries = np.flatnonzero(space.judged)
             neighbor_rows[queries], similarities[queries] = nearest(
-                space.features, queries, k, on_gpu=self.images.device.type == "cuda"
+                space.features, queries, k, groups=self.groups, on_gpu=self.images.device.type == "cuda"
             )
         return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes), taught)
 

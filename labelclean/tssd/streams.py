@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ AFFINITY_SCALE = 10.0
 
 VOTE_FLOOR = 1e-2
 """Added to every class's votes: no neighbour's vote is proof."""
+
+BLOCK_ROWS = 8192
+"""Rows whose prototypes are made together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,15 +72,19 @@ def neighbor_votes(
     return votes / votes.sum(axis=1, keepdims=True), agreement
 
 
-def prototype_affinity(features: FloatArray, labels: IntArray, trust: FloatArray, *, num_classes: int) -> FloatArray:
+def prototype_affinity(
+    features: FloatArray, labels: IntArray, trust: FloatArray, groups: IntArray, *, num_classes: int
+) -> FloatArray:
     """Cosine of each row to the trust-weighted mean direction of each class, (N, K).
 
-    A row does not count towards the prototype of its own label. Classes without trusted rows get 0.
+    A row counts towards no prototype that it is compared with, nor do the rows of its group. Where no other trusted row
+    is left of a class, the affinity is 0.
 
     Args:
         features: unit norm, (N, D).
         labels: (N,).
         trust: weight of each row, (N,).
+        groups: numbered from 0, (N,).
     """
     weighted = features * trust[:, None].astype(features.dtype)
     sums = np.zeros((num_classes, features.shape[1]), dtype=np.float64)
@@ -88,7 +95,41 @@ def prototype_affinity(features: FloatArray, labels: IntArray, trust: FloatArray
     own = of_label(affinity, labels) * norms[labels]
     rest = np.sqrt(np.maximum(norms[labels] ** 2 - 2 * trust * own + trust**2, 0))
     affinity[np.arange(len(labels)), labels] = np.where(rest > EPSILON, (own - trust) / np.maximum(rest, EPSILON), 0)
+    in_company = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    if len(in_company):
+        for rows, classes, direction in _without_group(weighted, sums, labels, groups, in_company):
+            affinity[rows, classes] = (features[rows] * direction).sum(axis=1)
     return np.asarray(affinity)
+
+
+def _without_group(
+    weighted: FloatArray, sums: FloatArray, labels: IntArray, groups: IntArray, rows: IntArray
+) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
+    """The directions of the classes that a row's group counts towards, without the group.
+
+    Args:
+        weighted: features times trust, (N, D).
+        sums: of each class, (K, D).
+        labels, groups: (N,) both.
+        rows: those in groups of several.
+    Yields:
+        Rows (B,), classes (B,) and directions of length one, or 0 where nothing is left, (B, D).
+    """
+    from scipy.sparse import coo_matrix
+
+    kept, part = np.unique(groups[rows] * len(sums) + labels[rows], return_inverse=True)
+    of_group, of_class = np.divmod(kept, len(sums))
+    rest = sums[of_class]
+    np.subtract.at(rest, part, weighted[rows])
+    lengths = np.linalg.norm(rest, axis=1, keepdims=True)
+    rest = np.where(lengths > EPSILON, rest / np.maximum(lengths, EPSILON), 0)
+    shape = (len(rows), int(groups.max()) + 1)
+    belongs = coo_matrix((np.ones(len(rows)), (np.arange(len(rows)), groups[rows])), shape=shape).tocsr()
+    counts_in = coo_matrix((np.ones(len(kept)), (of_group, np.arange(len(kept)))), shape=(shape[1], len(kept))).tocsr()
+    member, counted = (belongs @ counts_in).nonzero()
+    for start in range(0, len(member), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        yield rows[member[block]], of_class[counted[block]], rest[counted[block]]
 
 
 def loss_scores(views: Sequence[View]) -> list[FloatArray]:
