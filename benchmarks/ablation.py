@@ -155,7 +155,12 @@ class Workbench:
         checkpoint.round_file.unlink(missing_ok=True)
         config = dataclasses.replace(self.config, **variant.settings)
         rows, decoded = self.inputs.rows, self.inputs.decoded
-        labels = dataclasses.replace(self.inputs.labels, golden=golden[rows], golden_chances=chances[rows])
+        labels = dataclasses.replace(
+            self.inputs.labels,
+            golden=golden[rows],
+            golden_chances=chances[rows],
+            golden_draws=np.where(golden[rows] == UNKNOWN, UNKNOWN, 0),
+        )
         with ExitStack() as stack:
             for target, stand_in in variant.stand_ins.items():
                 stack.enter_context(patch(target, stand_in))

@@ -145,6 +145,7 @@ def judge_cell(cell: Cell, config: FitConfig, out: Path) -> dict[str, Any]:
         config,
         out=out,
         golden=(),
+        chosen=(),
         resume=False,
         overwrite=False,
         reporter=SilentReporter(),

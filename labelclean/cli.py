@@ -17,7 +17,7 @@ import typer
 
 import labelclean
 from labelclean import console, options
-from labelclean.config import resolve
+from labelclean.config import chosen, resolve
 from labelclean.errors import LabelcleanError, ResourceError
 
 CHECK_SIZE = 8
@@ -131,10 +131,18 @@ def fit(
     started = 0.0 if resume else time.time() - 1
     try:
         run = run_fit(
-            images, index, config, out=out, golden=golden or (), resume=resume, overwrite=overwrite, reporter=reporter
+            images,
+            index,
+            config,
+            out=out,
+            golden=golden or (),
+            chosen=chosen(flags=flags, file=config_file),
+            resume=resume,
+            overwrite=overwrite,
+            reporter=reporter,
         )
     except KeyboardInterrupt:
-        raise FitInterruptedError(_how_to_resume(started, out)) from None
+        raise FitInterruptedError(_how_to_resume(started, out, overwrite=overwrite)) from None
     if quiet:
         console.show_line(str(run))
     else:
@@ -302,12 +310,13 @@ def _explained(error: Exception) -> LabelcleanError | None:
     return None
 
 
-def _how_to_resume(started: float, out: Path | None) -> str:
+def _how_to_resume(started: float, out: Path | None, *, overwrite: bool) -> str:
     """Advice for a fit that was stopped; empty when it had not come to a checkpoint."""
     from labelclean.results.run_folder import unfinished_since
 
     folder = unfinished_since(started, out)
-    return f"repeat the command with --resume --out {folder.path} to carry on" if folder else ""
+    instead = " instead of --overwrite" if overwrite else ""
+    return f"repeat the command with --resume --out {folder.path}{instead} to carry on" if folder else ""
 
 
 def _show_run(run: Path, *, verbose: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -215,7 +216,7 @@ def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
     of_file = stored.get("effort", FitConfig().effort)
     effort = given.get("effort", of_file)
     for name in (of_file, effort):
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ConfigError(f"effort: {name!r} is none of {', '.join(PRESETS)}", hint="Choose one of them.")
     if effort != of_file:
         stored = _without_preset(stored, of_file)
@@ -234,11 +235,14 @@ def _without_preset(stored: dict[str, Any], effort: str) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if name not in implied or implied[name] != value}
 
 
-def contradictions(config: FitConfig, stored: FitConfig) -> list[str]:
-    """Settings that were chosen, as their value is not the default, and are others in a stored configuration."""
-    default = FitConfig()
-    names = [item.name for item in dataclasses.fields(FitConfig)]
-    return [name for name in names if getattr(config, name) not in (getattr(default, name), getattr(stored, name))]
+def chosen(*, flags: dict[str, Any], file: Path | None = None) -> set[str]:
+    """The names of the settings that are given, by a flag or in a TOML file."""
+    return {name for name, value in flags.items() if value is not None} | set(read_toml(file) if file else ())
+
+
+def contradictions(config: FitConfig, stored: FitConfig, names: Collection[str]) -> list[str]:
+    """Which of the named settings are others in a stored configuration; `auto` leaves them open."""
+    return sorted(name for name in names if getattr(config, name) not in ("auto", getattr(stored, name)))
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ def run_fit(
     *,
     out: Path | None,
     golden: Sequence[Path],
+    chosen: Collection[str],
     resume: bool,
     overwrite: bool,
     reporter: Reporter,
@@ -64,6 +65,7 @@ def run_fit(
         config: how to go about it; an unfinished run that is resumed keeps its own.
         out: the run folder; None: a new one below runs/.
         golden: files of trusted labels.
+        chosen: names of the settings that were asked for; a run that is resumed must have the same.
         resume: carry on an unfinished run.
         overwrite: replace an earlier run's files when this one is done.
         reporter: told how far the work is.
@@ -79,7 +81,7 @@ def run_fit(
     check_classes(manifest)
     folder = choose(out, images_dir.resolve().name, overwrite=overwrite, resume=resume)
     with _traces_removed_on_failure(folder, resume=resume):
-        config = _begin(folder, config, resume=resume)
+        config = _begin(folder, config, chosen, resume=resume)
         device, spec = _prepare_model(config, manifest, images_dir, reporter)
         watch.lap("prepare")
         inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
@@ -87,10 +89,15 @@ def run_fit(
         watch.lap("decode")
     result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
     fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
-    _write_results(folder, inputs, findings, config, fingerprint)
+    table = verdict_table(
+        inputs.manifest, findings, inputs.faults, metadata=provenance(config, fingerprint=fingerprint)
+    )
+    write_history(folder, findings.history)
+    write_config(folder.config, config)
     _write_model(folder, result)
     watch.lap("write")
     write_json(folder.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
+    write_verdicts(folder.verdicts, table)  # last: they make the run a finished one
     shutil.rmtree(folder.checkpoint)
     return folder.path
 
@@ -108,7 +115,7 @@ def _traces_removed_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[N
         raise
 
 
-def _begin(folder: RunFolder, config: FitConfig, *, resume: bool) -> FitConfig:
+def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, resume: bool) -> FitConfig:
     """Open the checkpoint; the settings of the run, which are its own earlier ones where it is resumed.
 
     Raises:
@@ -117,7 +124,7 @@ def _begin(folder: RunFolder, config: FitConfig, *, resume: bool) -> FitConfig:
     stored = folder.checkpoint / "config.toml"
     if resume and stored.exists():
         own = resolve(flags=read_toml(stored))
-        others = contradictions(config, own)
+        others = contradictions(config, own, chosen)
         if others:
             raise RunFolderError(
                 f"{folder.path}: the unfinished run has another {', '.join(others)}",
@@ -182,14 +189,6 @@ def _judge(
     findings = conclude(result, labels, config, rows=rows, pixels=decoded.pixels, digests=decoded.digests[rows])
     watch.lap("conclude")
     return result, findings
-
-
-def _write_results(folder: RunFolder, inputs: Inputs, findings: Findings, config: FitConfig, fingerprint: str) -> None:
-    metadata = provenance(config, fingerprint=fingerprint)
-    table = verdict_table(inputs.manifest, findings, inputs.faults, metadata=metadata)
-    write_verdicts(folder.verdicts, table)
-    write_history(folder, findings.history)
-    write_config(folder.config, config)
 
 
 def _write_model(folder: RunFolder, result: LoopResult) -> None:

@@ -125,15 +125,22 @@ def _decoded(
                     f"{folder.path}: the unfinished run was made from another index or other golden labels",
                     hint="Resume with the same images, index and golden labels, or start anew with --overwrite.",
                 )
+            if int(kept["size"]) != size:
+                raise RunFolderError(
+                    f"{folder.path}: the unfinished run decoded its images to {kept['size']} px, now they would be "
+                    f"{size} px",
+                    hint=f"See that the images are where they were, in {images_dir}, or start anew with --overwrite.",
+                )
             faults = {int(row): Fault(**fault) for row, fault in json.loads(str(kept["faults"])).items()}
             pixels = open_map(cache, (manifest.num_rows, size, size, 3))
             return Decoded(pixels, kept["digests"], faults)
     decoded = decode_all(manifest, images_dir, cache, size=size, workers=config.workers, reporter=reporter)
+    decoded.pixels.flush()  # type: ignore[attr-defined]  # the facts vouch for them
     faults_json = json.dumps({row: dataclasses.asdict(fault) for row, fault in decoded.faults.items()})
 
     def write(file: Path) -> None:
         with open(file, "wb") as out:
-            np.savez(out, index=index, faults=faults_json, digests=decoded.digests)
+            np.savez(out, index=index, size=size, faults=faults_json, digests=decoded.digests)
 
     write_atomically(facts, write)
     return decoded
@@ -161,6 +168,7 @@ def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: F
         given=given,
         golden=manifest.golden_ids[rows],
         golden_chances=manifest.golden_chances[rows],
+        golden_draws=manifest.golden_draws[rows],
         fold=assign_folds(given, groups, num_folds=num_folds, rng=rng),
         groups=groups,
         num_classes=len(manifest.class_names),
@@ -168,11 +176,12 @@ def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: F
 
 
 def _index_digest(manifest: Manifest) -> str:
-    """Digest of every row's path, label, golden label and group."""
+    """Digest of every row's path, label, golden label with its chance and draw, and group."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([manifest.paths.to_pylist(), manifest.labels.to_pylist()]).encode())
-    for ids in (manifest.golden_ids, manifest.group_ids):
+    for ids in (manifest.golden_ids, manifest.golden_draws, manifest.group_ids):
         digest.update(np.ascontiguousarray(ids, dtype=np.int64).tobytes())
+    digest.update(manifest.golden_chances.tobytes())
     return digest.hexdigest()
 
 

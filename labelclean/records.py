@@ -60,6 +60,7 @@ class Manifest:
         label_ids: position of the label in `class_names`, UNKNOWN where missing, (N,).
         golden_ids: the trusted label's position, UNKNOWN where there is none, (N,).
         golden_chances: probability with which the row was chosen to get its trusted label, NaN where unknown, (N,).
+        golden_draws: rows with the same number were chosen together, UNKNOWN where there is no trusted label, (N,).
         group_ids: rows that must share a fold share a number; UNKNOWN: a group of its own, (N,).
         class_names: distinct given labels, sorted.
         extra: all other columns, to be passed through.
@@ -72,6 +73,7 @@ class Manifest:
     label_ids: IntArray
     golden_ids: IntArray
     golden_chances: FloatArray
+    golden_draws: IntArray
     group_ids: IntArray
     class_names: tuple[str, ...]
     extra: pa.Table

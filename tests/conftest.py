@@ -47,6 +47,7 @@ def make_manifest(
         label_ids=np.array([ids[label] for label in labels]),
         golden_ids=np.array([ids[label] for label in golden]),
         golden_chances=np.full(num_rows, np.nan),
+        golden_draws=np.full(num_rows, UNKNOWN),
         group_ids=np.full(num_rows, UNKNOWN),
         class_names=names,
         extra=pa.table(extra or {}),

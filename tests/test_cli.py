@@ -308,6 +308,7 @@ def test_interrupted_fit_says_how_to_carry_on(run: Run, fitted: dict[str, object
         "",
         "interrupted: repeat the command with --resume --out runs/pets to carry on\n",
     )
+    assert "--out runs/pets instead of --overwrite to" in run("fit", "images", "--overwrite")[2]
 
 
 def test_reader_that_leaves_early_is_no_error(finished_run: RunFolder):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, contradictions, resolve
+from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, chosen, contradictions, resolve
 from labelclean.errors import ConfigError
 from labelclean.results.run_folder import write_config
 
@@ -77,11 +77,23 @@ def test_a_single_mean_in_a_file_is_taken_as_on_the_command_line(tmp_path: Path)
     assert (found.mean, found.std) == ((0.5,), (0.2, 0.2, 0.2))
 
 
-def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named():
+def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named(tmp_path: Path):
     stored = FitConfig(seed=3, rounds=5, precision="bf16")
-    assert contradictions(FitConfig(), stored) == []
-    assert contradictions(FitConfig(seed=3), stored) == []
-    assert contradictions(FitConfig(seed=4, certain=0.8), stored) == ["seed", "certain"]
+    assert contradictions(FitConfig(), stored, chosen(flags={"seed": None})) == []
+    assert contradictions(FitConfig(seed=3), stored, chosen(flags={"seed": 3})) == []
+    flags = {"seed": 0, "certain": 0.8, "precision": "auto"}
+    assert contradictions(FitConfig(certain=0.8), stored, chosen(flags=flags)) == ["certain", "seed"]
+    file = tmp_path / "fit.toml"
+    file.write_text('effort = "quick"\n')
+    names = chosen(flags={}, file=file)
+    assert contradictions(resolve(flags={}, file=file), stored, names) == ["effort"]
+
+
+def test_an_effort_that_is_no_word_is_refused(tmp_path: Path):
+    file = tmp_path / "fit.toml"
+    file.write_text('effort = ["quick"]\n')
+    with pytest.raises(ConfigError, match="effort"):
+        resolve(flags={}, file=file)
 
 
 def test_settings_survive_the_way_into_a_file_and_back(tmp_path: Path):

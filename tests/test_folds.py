@@ -48,6 +48,17 @@ def test_single_rows_make_up_for_what_groups_left_uneven():
     assert np.bincount(folds).tolist() == [10, 10]
 
 
+def test_the_first_fold_is_no_haunt_of_large_groups():
+    groups = np.concatenate([np.zeros(150, dtype=int), np.arange(1, 151)])
+    folds = assign_folds(np.arange(300) % 3, groups, num_folds=10, rng=np.random.default_rng(0))
+    assert (folds == 0).sum() <= 20 < (folds == 9).sum()
+
+
+def test_no_fold_is_empty_that_need_not_be():
+    folds = assign_folds(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 1]), num_folds=2, rng=np.random.default_rng(0))
+    assert np.bincount(folds, minlength=2).tolist() == [1, 3]
+
+
 def test_folds_depend_on_the_seed_alone():
     labels = np.arange(50) % 2
     one, same, other = (

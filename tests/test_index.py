@@ -243,6 +243,16 @@ def test_golden_and_group_columns(read: Read):
     assert manifest.extra.num_columns == 0
 
 
+def test_golden_column_of_the_index_may_have_chances(read: Read, write: Write):
+    text = "path,label,golden,chance\na,x,x,0.5\nb,x,,none\nc,y,y,\n"
+    manifest = read("l.csv", text)
+    np.testing.assert_array_equal(manifest.golden_chances, [0.5, np.nan, np.nan])
+    assert manifest.golden_draws.tolist() == [0, -1, 0]
+    with pytest.raises(InputError, match="row 1 has the chance 'none'"):
+        read("l.csv", text.replace("b,x,", "b,x,x"))
+    assert read("l.csv", "path,label,chance\na,x,none\nb,y,2\n").extra.column_names == ["chance"]
+
+
 def test_golden_file_adds_to_the_column_and_wins(read: Read, write: Write):
     golden = write("golden.csv", "file_name,label\nb,y\nc,x\nc,x \na,\n")
     manifest = read("l.csv", "path,label,golden\na,x,x\nb,x,x\nc,y,\n", golden=[golden])
@@ -257,6 +267,7 @@ def test_several_golden_files_are_joined(read: Read, write: Write):
     manifest = read("l.csv", "path,label\na,x\nb,x\nc,y\nd,y\n", golden=files)
     assert manifest.golden_ids.tolist() == [0, 1, 0, -1]
     np.testing.assert_array_equal(manifest.golden_chances, [0.25, np.nan, 0.5, np.nan])
+    assert manifest.golden_draws.tolist() == [1, 1, 2, -1]
     more = write("more.csv", "path,golden\na,y\n")
     with pytest.raises(InputError, match=r"one\.csv and .*more\.csv: a has the golden labels x and y"):
         read("l.csv", "path,label\na,x\nb,x\nc,y\nd,y\n", golden=[*files, more])

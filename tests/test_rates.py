@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from labelclean.records import BoolArray, Estimate, FloatArray
+from labelclean.records import BoolArray, Estimate, FloatArray, IntArray
 from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
 from labelclean.tssd.rates import WrongLabels, pooled
 
@@ -20,6 +20,7 @@ def counted(
     golden: Sequence[int] = (),
     is_wrong: BoolArray | None = None,
     chances: FloatArray | None = None,
+    draws: IntArray | None = None,
 ) -> WrongLabels:
     """Wrong labels by some ways, with golden rows at some positions."""
     num_rows = len(ways[0])
@@ -29,6 +30,7 @@ def counted(
         known=np.isin(np.arange(num_rows), golden),
         is_wrong=np.zeros(num_rows, dtype=bool) if is_wrong is None else is_wrong,
         chances=np.full(num_rows, np.nan) if chances is None else chances,
+        draws=np.zeros(num_rows, dtype=int) if draws is None else draws,
     )
 
 
@@ -119,6 +121,31 @@ def test_golden_files_that_are_filled_in_partly_are_no_less_true(kept: float):
         wrong = counted([0.5 + p_right / 2], golden=rows, is_wrong=is_wrong, chances=chances)
         errors.append(found(wrong.share(everyone(NUM_ROWS))).value - is_wrong.mean())
     assert np.mean(errors) == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize(("first", "second"), [(60, 700), (250, 250), (60, NUM_ROWS - 60)])
+def test_draws_one_after_the_other_are_surer_than_either(first: int, second: int):
+    errors: dict[str, list[float]] = {"both": [], "first": [], "second": []}
+    for seed in range(60):
+        p_right, is_wrong, rng = planted(seed)
+        even, left = np.full(NUM_ROWS, 1 / NUM_ROWS), np.ones(NUM_ROWS, dtype=bool)
+        chances, draws = np.full(NUM_ROWS, np.nan), np.zeros(NUM_ROWS, dtype=int)
+        for draw, (count, sizes) in enumerate([(first, even), (second, uncertainty(p_right))]):
+            candidates = np.flatnonzero(left)
+            drawn_with = inclusion_chances(sizes[candidates], count)
+            picked = draw_systematically(drawn_with, rng)
+            chances[candidates[picked]], draws[candidates[picked]] = drawn_with[picked], draw
+            left[candidates[picked]] = False
+        golden, telling = np.flatnonzero(~left), {"both": ~left, "first": draws == 0, "second": draws == 1}
+        for name, rows in telling.items():
+            alone = np.where(rows, chances, np.nan)
+            wrong = counted([0.5 + p_right / 2], golden=golden, is_wrong=is_wrong, chances=alone, draws=draws)
+            estimate = found(wrong.share(everyone(NUM_ROWS)))
+            errors[name].append(estimate.value - is_wrong.mean())
+        if second == NUM_ROWS - first:
+            assert errors["both"][-1] == pytest.approx(0, abs=1e-9)
+    spread = {name: np.sqrt(np.mean(np.square(values))) for name, values in errors.items()}
+    assert spread["both"] <= 1.1 * min(spread["first"], spread["second"]) + 1e-9
 
 
 def test_what_all_rows_tell_is_certain():

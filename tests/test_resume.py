@@ -107,6 +107,26 @@ def test_other_labels_are_refused(data: Path, tmp_path: Path, run: Run):
     assert run(*fit_words(data, out, "--resume"))[0] == 0
 
 
+def test_images_of_another_size_are_refused(data: Path, tmp_path: Path, run: Run):
+    """The side is that of the images, where nobody says anything else: without them it would be another."""
+    words = ("fit", tmp_path / "images", data / "labels.csv", "--out", "run", "--quiet", "--config", "fit.toml")
+    Path("fit.toml").write_text(
+        "".join(line for line in (data / "fit.toml").read_text().splitlines(keepends=True) if "image_size" not in line)
+    )
+    (tmp_path / "images").symlink_to(data / "images")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        assert run(*words)[0] == 130
+    (tmp_path / "images").unlink()
+    (tmp_path / "images").mkdir()
+    code, _, err = run(*words, "--resume")
+    assert code == 1
+    assert "decoded its images to" in err
+    (tmp_path / "images").rmdir()
+    (tmp_path / "images").symlink_to(data / "images")
+    assert run(*words, "--resume")[0] == 0
+
+
 def test_nothing_to_resume(data: Path, small_run: Path, tmp_path: Path, run: Run):
     for folder in (tmp_path / "gone", small_run):
         code, _, err = run(*fit_words(data, folder, "--resume"))

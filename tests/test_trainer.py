@@ -143,7 +143,7 @@ def test_labels_held_out_are_taught_to_nobody(spec: BackboneSpec, judge: str):
 def test_nothing_to_teach_is_an_error_with_a_remedy(spec: BackboneSpec):
     learner = learner_of(spec, "self")
     learner.networks[0].teaches[:] = False
-    with pytest.raises(ConfigError, match="none is left to teach"):
+    with pytest.raises(ConfigError, match="nothing is left to teach"):
         learner.train([first_lesson(LABELS, num_classes=3)], advance=ignore)
 
 
@@ -202,6 +202,19 @@ def test_restored_state_carries_on_identically(spec: BackboneSpec, tmp_path: Any
         assert same_tensors(one.average, other.average)
         assert one.step == other.step == 6
     np.testing.assert_array_equal(straight.scan(advance=ignore)[0].probs, resumed.scan(advance=ignore)[0].probs)
+
+
+def test_layers_that_draw_for_themselves_draw_the_same_again(spec: BackboneSpec):
+    ends = []
+    for _ in range(2):
+        learner = learner_of(spec)
+        for network in learner.networks:
+            network.model.head = torch.nn.Sequential(torch.nn.Dropout(0.5), network.model.head)  # type: ignore[assignment]
+            network.average.head = torch.nn.Sequential(torch.nn.Dropout(0.5), network.average.head)  # type: ignore[assignment]
+        torch.rand(1)
+        learner.train([lesson_of(LABELS)], advance=ignore)
+        ends.append(learner.networks[0].model)
+    assert same_tensors(*ends)
 
 
 def test_rounds_differ_in_their_batches(spec: BackboneSpec):

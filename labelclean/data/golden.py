@@ -28,12 +28,14 @@ class GoldenLabel:
         source: the file it is from.
         item: its row in the index, or the path by which a golden file names it.
         chance: probability with which its row was chosen for it, NaN where unknown.
+        draw: number of the file; rows of one file were drawn together.
     """
 
     label: str
     source: str
     item: int | str
     chance: float = np.nan
+    draw: int = 0
 
     @property
     def place(self) -> str:
@@ -42,18 +44,26 @@ class GoldenLabel:
 
 
 def golden_rows(
-    own: pa.ChunkedArray, files: Sequence[Path], paths: pa.ChunkedArray, source: str
+    own: pa.ChunkedArray, chances: pa.ChunkedArray, files: Sequence[Path], paths: pa.ChunkedArray, source: str
 ) -> dict[int, GoldenLabel]:
     """The golden label of each row that has one; that of a file wins over the index's own column.
 
+    Args:
+        own, chances: the index's own golden labels and the chances with which their rows were chosen, (N,) both.
     Raises:
-        InputError: a file cannot be used, names a path that is not in the index, or contradicts itself or another.
+        InputError: a chance is none, a file cannot be used, names a path that is not in the index, or contradicts
+            itself or another.
     """
-    found = {row: GoldenLabel(label, source, row) for row, label in enumerate(own.to_pylist()) if label is not None}
+    found = {
+        row: GoldenLabel(label, source, row, _chance(chance, f"{source} row {row}"))
+        for row, (label, chance) in enumerate(zip(own.to_pylist(), chances.to_pylist(), strict=True))
+        if label is not None
+    }
     if not files:
         return found
     rows = paths.to_pylist()
-    by_path = _joined((entry for file in files for entry in _golden_file(file)), known=set(rows))
+    entries = (entry for draw, file in enumerate(files, start=1) for entry in _golden_file(file, draw))
+    by_path = _joined(entries, known=set(rows))
     return found | {row: by_path[path] for row, path in enumerate(rows) if path in by_path}
 
 
@@ -74,7 +84,7 @@ def _joined(entries: Iterable[tuple[str, GoldenLabel]], *, known: set[str | None
     return by_path
 
 
-def _golden_file(file: Path) -> list[tuple[str, GoldenLabel]]:
+def _golden_file(file: Path, draw: int) -> list[tuple[str, GoldenLabel]]:
     """Path and trusted label of each row that has both.
 
     Raises:
@@ -92,7 +102,7 @@ def _golden_file(file: Path) -> list[tuple[str, GoldenLabel]]:
             f"{source}: no golden label in column {label_name}", hint="Fill in some, or leave --golden away."
         )
     return [
-        (path, GoldenLabel(label, source, path, _chance(chance, f"{source}: {path}")))
+        (path, GoldenLabel(label, source, path, _chance(chance, f"{source}: {path}"), draw))
         for path, label, chance in zip(paths.to_pylist(), labels.to_pylist(), chances.to_pylist(), strict=True)
         if path is not None and label is not None
     ]
@@ -160,6 +170,14 @@ def golden_chances(trusted: Mapping[int, GoldenLabel], num_rows: int) -> FloatAr
     for row, golden in trusted.items():
         chances[row] = golden.chance
     return chances
+
+
+def golden_draws(trusted: Mapping[int, GoldenLabel], num_rows: int) -> IntArray:
+    """The number of the file that each golden label is from, UNKNOWN where a row has none, (N,)."""
+    draws = np.full(num_rows, UNKNOWN, dtype=np.int64)
+    for row, golden in trusted.items():
+        draws[row] = golden.draw
+    return draws
 
 
 def _no_class(golden: GoldenLabel, names: tuple[str, ...]) -> InputError:

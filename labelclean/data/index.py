@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.data.columns import GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
-from labelclean.data.golden import golden_chances, golden_ids, golden_rows
+from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
+from labelclean.data.golden import golden_chances, golden_draws, golden_ids, golden_rows
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
 from labelclean.errors import InputError
 from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
@@ -56,13 +56,14 @@ def read_manifest(
     path_name = find_column(table, path_column, PATH_NAMES, what="path", source=source, flag="--path-column")
     label_name = find_column(table, label_column, LABEL_NAMES, what="label", source=source, flag="--label-column")
     golden_name, group_name = usual_column(table, (GOLDEN_NAME,)), usual_column(table, (GROUP_NAME,))
-    used = (path_name, label_name, golden_name, group_name)
-    paths, labels, own_golden, groups = (
+    chance_name = usual_column(table, (CHANCE_NAME,)) if golden_name else None
+    used = (path_name, label_name, golden_name, chance_name, group_name)
+    paths, labels, own_golden, chances, groups = (
         as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows) for name in used
     )
     names = class_names or tuple(sorted(_distinct(labels)))
     label_ids, groups = _number(labels, names), pc.utf8_trim_whitespace(groups)
-    trusted = golden_rows(own_golden, golden, paths, source)
+    trusted = golden_rows(own_golden, chances, golden, paths, source)
     return Manifest(
         source=source,
         paths=paths,
@@ -70,6 +71,7 @@ def read_manifest(
         label_ids=label_ids,
         golden_ids=golden_ids(trusted, names, table.num_rows),
         golden_chances=golden_chances(trusted, table.num_rows),
+        golden_draws=golden_draws(trusted, table.num_rows),
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
         extra=table.select([name for name in table.column_names if name not in used]),

@@ -214,8 +214,17 @@ def select(verdicts: pa.Table, selection: Selection) -> Selected:
 def _relabelled(verdicts: pa.Table, is_kept: BoolArray, is_rejected: BoolArray) -> Selected:
     """The kept rows, and all rejected rows for which another label than the given one is suggested."""
     is_other = pc.fill_null(pc.not_equal(verdicts["suggested_label"], verdicts["label"]), False).to_numpy()
-    rows = np.flatnonzero(np.where(is_rejected, is_other, is_kept))
-    return Selected(rows=rows, num_without_other=int((is_rejected & ~is_other).sum()))
+    written = verdicts.select(["duplicate_group"]).append_column("label", _relabel(verdicts, is_rejected))
+    written = written.append_column(
+        "p_clean", pc.if_else(pa.array(is_rejected), verdicts["p_suggested"], verdicts["p_clean"])
+    )
+    agreeing = _agreeing(written, np.flatnonzero(np.where(is_rejected, is_other, is_kept)))
+    return dataclasses.replace(agreeing, num_without_other=int((is_rejected & ~is_other).sum()))
+
+
+def _relabel(verdicts: pa.Table, is_rejected: BoolArray) -> pa.ChunkedArray:
+    """The given labels, on rejected rows the suggested ones."""
+    return pc.if_else(pa.array(is_rejected), verdicts["suggested_label"], verdicts["label"])
 
 
 def _agreeing(verdicts: pa.Table, rows: IntArray) -> Selected:
@@ -237,8 +246,7 @@ def _exported(verdicts: pa.Table, *, relabel: bool, path_name: str) -> pa.Table:
         columns[name] = pc.round(columns[name].cast(pa.float64()), NUM_DECIMALS)
     columns["verdict"] = columns["verdict"].cast(pa.string())
     if relabel:
-        is_rejected = pc.equal(columns["verdict"], REJECTED)
         columns["given_label"] = columns["label"]
-        columns["label"] = pc.if_else(is_rejected, columns["suggested_label"], columns["label"])
+        columns["label"] = _relabel(verdicts, columns["verdict"].to_numpy() == REJECTED)
     main = pa.table({path_name: columns.pop("path"), **columns})
     return add_columns(main, verdicts.select([name for name in verdicts.column_names if name not in COLUMNS.names]))

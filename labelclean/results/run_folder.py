@@ -118,7 +118,7 @@ def open_run(path: Path | None) -> RunFolder:
     if folder.checkpoint.is_dir():
         raise RunFolderError(
             f"{path}: this run has not finished",
-            hint=f"Repeat its fit command with --resume --out {path} to carry on.",
+            hint=f"Repeat its fit command with --resume --out {path} (and without --overwrite) to carry on.",
         )
     cause = "no verdicts.parquet in it" if path.is_dir() else "not a folder" if path.exists() else "no such folder"
     raise RunFolderError(f"{path}: {cause}", hint="Name the folder of a run that fit has written.")

@@ -55,6 +55,7 @@ def conclude(
         known=labels.golden != UNKNOWN,
         is_wrong=labels.golden != labels.given,
         chances=labels.golden_chances,
+        draws=labels.golden_draws,
     )
     noise = wrong.share(np.ones(len(rows), dtype=bool))
     assert noise is not None  # there are rows

@@ -37,7 +37,8 @@ def assign_folds(labels: IntArray, groups: IntArray, *, num_folds: int, rng: np.
     """A fold for every row, (N,): groups stay whole, and each class is dealt out evenly.
 
     Groups of several rows come first, the largest at the head, each into the fold that has the fewest rows of its class
-    so far, and among such the fewest in all; then single rows fill every class up evenly.
+    so far, among such the fewest in all, and among such the last: the first one is no haunt of large groups. Then
+    single rows fill every class up evenly.
 
     Args:
         labels: a group counts for the class of its first row, (N,).
@@ -51,7 +52,7 @@ def assign_folds(labels: IntArray, groups: IntArray, *, num_folds: int, rng: np.
     several = order[sizes[order] > 1]
     for group in several[np.argsort(-sizes[several], kind="stable")]:
         counts = held[label_of[group]]
-        fold = np.lexsort((held.sum(axis=0), counts))[0]
+        fold = np.lexsort((-np.arange(num_folds), held.sum(axis=0), counts))[0]
         fold_of_group[group] = fold
         counts[fold] += sizes[group]
     single = order[sizes[order] == 1]
@@ -67,10 +68,10 @@ def _fill_up(labels: IntArray, held: IntArray) -> IntArray:
         held: rows of each class that the folds have already, (K, F).
     """
     num_folds = held.shape[1]
-    folds, start = [], 0
+    folds, start = [], int(held.sum(axis=0).argmin())
     for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
         turn = (np.arange(num_folds) - start) % num_folds
-        # the places of all folds, the lowest first, from the fold on at which the class before ended
+        # the places of all folds, the lowest first, from the emptiest on, or where the class before ended
         place, fold = np.meshgrid(np.arange(count), np.arange(num_folds), indexing="ij")
         lowest = np.lexsort((turn[fold].ravel(), (held[label] + place).ravel()))[:count]
         folds.append(fold.ravel()[lowest])

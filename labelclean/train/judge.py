@@ -34,6 +34,7 @@ class Labels:
         given: the labels in question, (N,).
         golden: true labels where known, UNKNOWN elsewhere, (N,).
         golden_chances: with which the golden rows were chosen, NaN where unknown, (N,).
+        golden_draws: rows with the same number were chosen together, (N,).
         fold: each row's fold, (N,).
         groups: rows of a group share folds and halves and say nothing about each other, (N,).
         num_classes: K.
@@ -42,6 +43,7 @@ class Labels:
     given: IntArray
     golden: IntArray
     golden_chances: FloatArray
+    golden_draws: IntArray
     fold: IntArray
     groups: IntArray
     num_classes: int

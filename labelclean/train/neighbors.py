@@ -80,8 +80,8 @@ def nearest(
 def _leave_out(barred: BoolArray, rows: IntArray, similarities: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
     """The first k that are not barred; where there are fewer, barred ones without weight fill the last places."""
     order = np.argsort(barred, axis=1, kind="stable")[:, :k]
-    rows, similarities, barred = (np.take_along_axis(values, order, axis=1) for values in (rows, similarities, barred))
-    return np.maximum(rows, 0), np.where(barred, 0, similarities)
+    found, is_barred = np.take_along_axis(rows, order, axis=1), np.take_along_axis(barred, order, axis=1)
+    return np.maximum(found, 0), np.where(is_barred, 0, np.take_along_axis(similarities, order, axis=1))
 
 
 def unit_norm(features: FloatArray) -> FloatArray:

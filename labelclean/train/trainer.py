@@ -125,7 +125,10 @@ class TunedLearner:
         losses = []
         for place, network in enumerate(self.networks):
             lesson = lessons[-1 - place] if len(lessons) > 1 else lessons[0]
-            losses.append(self._train_network(network, lesson, seed=self._seed(place), advance=advance))
+            seed = self._seed(place)
+            with torch.random.fork_rng([self.images.device] if self.images.device.type == "cuda" else []):
+                torch.manual_seed(seed)  # for layers that draw for themselves, as dropout does
+                losses.append(self._train_network(network, lesson, seed=seed, advance=advance))
         self.train_loss = float(np.mean(losses))
         self.round += 1
 
@@ -146,9 +149,12 @@ class TunedLearner:
         weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
         useful = np.flatnonzero(weights > EPSILON)
         if not len(useful):
+            crossfit = self.judge == "crossfit"
             raise ConfigError(
-                f"judge {self.judge}: all labels are golden or held out, none is left to teach",
-                hint="Choose --judge crossfit.",
+                f"judge {self.judge}: "
+                + ("one half of the groups has no rows" if crossfit else "all labels are golden or held out")
+                + ", nothing is left to teach",
+                hint="Give more rows, or smaller groups." if crossfit else "Choose --judge crossfit.",
             )
         prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
         total = 0.0

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, t
 
-from labelclean.records import BoolArray, Estimate, FloatArray
+from labelclean.records import BoolArray, Estimate, FloatArray, IntArray
 
 MIN_GOLDEN = 50
-"""Golden rows of known chance among those in question from which on they correct a share; for the capture, inside and
-outside."""
+"""Golden rows of one draw and of known chance among those in question from which on they correct a share; for the
+capture, inside and outside."""
 
 UPPER = 0.975
 """Quantile that bounds a 95 % interval."""
@@ -36,6 +36,7 @@ class WrongLabels:
         is_wrong: whether the label is wrong, where known, (N,).
         chances: with which the golden rows were chosen, (N,); NaN: unknown, so that they speak for
             themselves alone.
+        draws: golden rows with the same number were chosen together, (N,).
     """
 
     ways: Sequence[FloatArray]
@@ -43,17 +44,19 @@ class WrongLabels:
     known: BoolArray
     is_wrong: BoolArray
     chances: FloatArray
+    draws: IntArray
 
-    @property
-    def drawn(self) -> BoolArray:
-        """Golden rows that stand for others, too, (N,)."""
-        return self.known & ~np.isnan(self.chances)
+    def _telling(self, rows: BoolArray) -> list[BoolArray]:
+        """For each draw that is large enough, its golden rows among those of a mask: they stand for others, too."""
+        drawn = self.known & ~np.isnan(self.chances) & rows
+        draws = (drawn & (self.draws == draw) for draw in np.unique(self.draws[drawn]))
+        return [draw for draw in draws if draw.sum() >= MIN_GOLDEN]
 
     def share(self, rows: BoolArray) -> Estimate | None:
         """Share of wrong labels among the rows of a mask, (N,); None where it is empty."""
         if not rows.any():
             return None
-        if (self.drawn & rows).sum() >= MIN_GOLDEN:
+        if self._telling(rows):
             value, variance = self._corrected(rows)
             return interval(value, norm.ppf(UPPER) * np.sqrt(variance))
         wrong = [self._expected(p)[rows] for p in self.ways]
@@ -66,7 +69,7 @@ class WrongLabels:
         if min(inside + outside for inside, outside in counts) <= 0:
             return None
         parts = (rows, ~rows)
-        by_golden = min((self.drawn & part).sum() for part in parts) >= MIN_GOLDEN
+        by_golden = all(self._telling(part) for part in parts)
         if by_golden:
             (inside, its_variance), (outside, other_variance) = (
                 (part.sum() * value, part.sum() ** 2 * variance)
@@ -88,7 +91,16 @@ class WrongLabels:
         return np.where(self.known, self.is_wrong, 1 - p)
 
     def _corrected(self, rows: BoolArray) -> tuple[float, float]:
-        """Share of wrong labels among the rows of a mask, and its variance.
+        """Share of wrong labels among the rows of a mask, and its variance: of all draws, the surer the weightier."""
+        found = np.array([self._corrected_by(golden, rows) for golden in self._telling(rows)])
+        values, variances = found.T
+        if not variances.all():  # a draw that left nothing to chance
+            return float(values[variances.argmin()]), 0.0
+        weights = 1 / variances / (1 / variances).sum()
+        return float(weights @ values), float(1 / (1 / variances).sum())
+
+    def _corrected_by(self, golden: BoolArray, rows: BoolArray) -> tuple[float, float]:
+        """Share of wrong labels among the rows of a mask, and its variance, by one draw of golden rows.
 
         What the blind judge expects, and on top the mean surprise of the drawn golden rows among them, each of which
         stands for 1 / chance rows; other golden rows are taken out before, and put back as what they are. Right
@@ -98,7 +110,6 @@ class WrongLabels:
 
         Source: the difference estimator (Cassel, Särndal and Wretman 1976) with Hájek's mean (1971).
         """
-        golden = self.drawn & rows
         settled = self.known & rows & ~golden
         others = rows & ~settled
         chances = self.chances[golden]
