@@ -97,12 +97,12 @@ class RichReporter:
             indent = "  " * (len(self._phases) - 1)
             self._tell(f"{indent}{phase.name} {phase.progress} ... {_remaining(phase)}")
 
-    def finish(self, summary: str = "") -> None:
+    def finish(self) -> None:
         """The innermost phase ended."""
         phase = self._phases.pop()
         if self._bars is not None and phase.task is not None:
             self._bars.remove_task(phase.task)
-        words = (f"{phase.name} {phase.progress}".rstrip(), "...", f"{phase.seconds:.1f} s", summary)
+        words = (f"{phase.name} {phase.progress}".rstrip(), "...", f"{phase.seconds:.1f} s")
         self._tell(self._indent() + " ".join(word for word in words if word))
         if self._bars is not None and not self._phases:
             self._bars.stop()

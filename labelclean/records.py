@@ -238,7 +238,7 @@ class Reporter(Protocol):
     def advance(self, units: int = 1) -> None:
         """So many units of the phase are done."""
 
-    def finish(self, summary: str = "") -> None:
+    def finish(self) -> None:
         """The phase ended."""
 
     def note(self, text: str) -> None:
@@ -257,7 +257,7 @@ class SilentReporter:
     def advance(self, units: int = 1) -> None:
         pass
 
-    def finish(self, summary: str = "") -> None:
+    def finish(self) -> None:
         pass
 
     def note(self, text: str) -> None:

@@ -10,7 +10,7 @@ from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, FloatArray
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge, Labels
-from labelclean.tssd.purification import log_odds, sigmoid
+from labelclean.tssd.numbers import log_odds, sigmoid
 
 NUM_ROWS = 240
 

@@ -10,6 +10,7 @@ from labelclean.records import UNKNOWN, Bin, BoolArray, Division, FloatArray, In
 from labelclean.tssd import purification
 from labelclean.tssd.channel import NoiseChannel
 from labelclean.tssd.division import divide
+from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import (
     META_SHARE,
     MIN_PAIRS,
@@ -18,11 +19,9 @@ from labelclean.tssd.purification import (
     calibrate,
     draw_wrong,
     gather_evidence,
-    log_odds,
     pool_odds,
     purify,
     settle_share,
-    sigmoid,
     training_pairs,
 )
 from labelclean.tssd.streams import Consensus, channel_streams, reach_consensus

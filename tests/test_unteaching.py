@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray, View
+from labelclean.tssd.numbers import softmax
 from labelclean.tssd.streams import channel_streams
-from labelclean.tssd.unteaching import match_margins, softmax, unteach
+from labelclean.tssd.unteaching import match_margins, unteach
 from tests.blobs import flipped_blobs
 
 

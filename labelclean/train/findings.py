@@ -24,7 +24,8 @@ from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import bin_rows
-from labelclean.tssd.purification import calibrate, sigmoid
+from labelclean.tssd.numbers import sigmoid
+from labelclean.tssd.purification import calibrate
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.semisup import correct_prior
 

@@ -14,7 +14,8 @@ from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide
-from labelclean.tssd.purification import Purified, gather_evidence, log_odds, purify, settle_share, sigmoid
+from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.purification import Purified, gather_evidence, purify, settle_share
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach

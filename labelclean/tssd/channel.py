@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
+from labelclean.tssd.numbers import softmax
 from labelclean.tssd.shrinkage import FREE, draw_together, fit_shrinkage, join, spread
 
 REFIT_PRIOR_EVERY = 5
@@ -51,9 +52,7 @@ class NoiseChannel:
     def prior(self, scores: Sequence[FloatArray]) -> FloatArray:
         """P(true class | image), before the given label is looked at, (N, K)."""
         logits = self.bias + sum(weight * view for weight, view in zip(self.weights, scores, strict=True))
-        logits = logits - logits.max(axis=1, keepdims=True)
-        exp = np.exp(logits)
-        return np.asarray(exp / exp.sum(axis=1, keepdims=True))
+        return softmax(np.asarray(logits))
 
     def posterior(self, prior: FloatArray, labels: IntArray) -> FloatArray:
         """P(true class | image, given label), (N, K)."""

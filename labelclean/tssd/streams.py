@@ -13,6 +13,7 @@ import numpy as np
 from labelclean.records import EPSILON, FloatArray, IntArray, Streams, View, of_label
 from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.mixture import clean_posterior
+from labelclean.tssd.numbers import FLOOR
 
 AFFINITY_SCALE = 10.0
 """Brings cosines to the size of log-probabilities; the channel's fitted weights do the rest."""
@@ -134,7 +135,7 @@ def _without_group(
 
 def loss_scores(views: Sequence[View]) -> list[FloatArray]:
     """The class scores of the loss stream: one (N, K) array of log-probabilities per view."""
-    return [np.log(view.probs + 1e-8) for view in views]
+    return [np.log(view.probs + FLOOR) for view in views]
 
 
 def feature_scores(views: Sequence[View]) -> list[FloatArray]:

@@ -13,9 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from labelclean.records import BoolArray, FloatArray, IntArray, View, of_label
-
-FLOOR = 1e-8
-"""Added to probabilities before their logarithm."""
+from labelclean.tssd.numbers import FLOOR, softmax
 
 
 def unteach(view: View, labels: IntArray, *, taught: BoolArray, held_out: BoolArray) -> View:
@@ -49,9 +47,3 @@ def match_margins(scores: FloatArray, labels: IntArray, *, taught: BoolArray, he
     matched = scores.astype(np.float64)
     matched[rows, labels[rows]] = best_other[rows] + np.quantile(margins[held_out], rank)
     return matched
-
-
-def softmax(scores: FloatArray) -> FloatArray:
-    """(N, K) -> (N, K), rows sum to one."""
-    exp = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True))

@@ -1,0 +1,30 @@
+"""Probabilities, their logarithms and their odds.
+
+# N rows, K classes
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelclean.records import FloatArray
+
+FLOOR = 1e-8
+"""Added to a stream's probabilities before their logarithm."""
+
+
+def log_odds(p: FloatArray, *, limit: float = 1e-5) -> FloatArray:
+    """ln(p / (1 - p)), with p kept away from 0 and 1 by `limit`."""
+    p = np.clip(p, limit, 1 - limit)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """The inverse of log_odds."""
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def softmax(scores: FloatArray) -> FloatArray:
+    """(N, K) -> (N, K), rows sum to one."""
+    exp = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True))
