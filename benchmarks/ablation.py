@@ -37,7 +37,7 @@ from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import verdict_table
 from labelclean.train.backbone import prepare_backbone
 from labelclean.train.checkpoint import Checkpoint
-from labelclean.train.device import ImageStore, choose_device
+from labelclean.train.device import ImageStore, choose_device, keep_freed_memory
 from labelclean.train.findings import conclude
 from labelclean.train.loop import RoundLoop
 
@@ -50,6 +50,7 @@ COMPARED = ("average_precision", "f1", "calibration_error")
 def main() -> None:
     """Run what is missing, writing after each variant, then print the table."""
     args = _arguments()
+    keep_freed_memory()
     data_sets, seeds, efforts = read_grid(args.grid)
     rows = pd.read_parquet(args.out).to_dict("records") if args.out.exists() else []
     known = {tuple(row[name] for name in KEY) for row in rows}

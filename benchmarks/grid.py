@@ -55,7 +55,7 @@ from labelclean.results.verdicts import (
     read_verdicts,
 )
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
-from labelclean.train.device import ImageStore, choose_device, choose_precision
+from labelclean.train.device import ImageStore, choose_device, choose_precision, keep_freed_memory
 from labelclean.train.schedule import plan_schedule
 from labelclean.train.trainer import scan_images
 
@@ -69,6 +69,7 @@ FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, float]] = {}
 def main() -> None:
     """Run what is missing of the grid, writing after each cell, then print the table."""
     args = _arguments()
+    keep_freed_memory()
     data_sets, seeds, efforts = read_grid(args.grid)
     rows = pd.read_parquet(args.out).to_dict("records") if args.out.exists() else []
     for seed, data, effort in product(seeds, data_sets, efforts):

@@ -141,8 +141,9 @@ def _prepare_model(
 ) -> tuple[torch.device, BackboneSpec]:
     """The device and the backbone: what may be lacking is missed before hours are spent."""
     from labelclean.train.backbone import prepare_backbone
-    from labelclean.train.device import choose_device
+    from labelclean.train.device import choose_device, keep_freed_memory
 
+    keep_freed_memory()
     device = choose_device(config.device)
     side = median_side(manifest, images_dir)
     spec = prepare_backbone(config, num_classes=len(manifest.class_names), median_side=side)

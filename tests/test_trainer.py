@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import platform
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from labelclean.config import FitConfig, JudgeKind
 from labelclean.errors import ConfigError
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
-from labelclean.train.device import ImageStore, choose_device
+from labelclean.train.device import ImageStore, choose_device, keep_freed_memory
 from labelclean.train.schedule import (
     PRETRAINED,
     SCRATCH,
@@ -326,6 +328,10 @@ def test_training_that_diverges_stops_with_a_remedy(spec: BackboneSpec):
     with pytest.raises(ConfigError, match="round 1: training diverged") as caught:
         learner.train([lesson_of(LABELS)], advance=ignore)
     assert "learning_rate" in caught.value.hint
+
+
+def test_freed_memory_is_kept_where_the_c_library_can():
+    assert keep_freed_memory() == (sys.platform == "linux" and platform.libc_ver()[0] == "glibc")
 
 
 def test_scan_sees_an_image_and_its_mirror_alike(spec: BackboneSpec):

@@ -1,10 +1,12 @@
-"""Where the networks run, the images they see, and the number format that is fastest there.
+"""Where the networks run, the images they see, and what makes them fast there: number format, batches, memory.
 
 # N rows, B batch, S image side
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 
 import numpy as np
@@ -13,6 +15,9 @@ import torch
 from labelclean.errors import ConfigError
 from labelclean.records import ByteArray, IntArray
 from labelclean.train.backbone import BackboneSpec
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**30
 
 GPU_SHARE = 0.4
 """Share of the free GPU memory that the images may take; beyond it they stay on the host."""
@@ -34,6 +39,25 @@ def choose_device(name: str) -> torch.device:
             f"device {name} is not to be had: {str(error).splitlines()[0]}", hint="Use --device auto or cpu."
         ) from error
     return device
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep up to 1 GiB of freed memory for the next batch, where it is glibc; whether it does.
+
+    By default it gives large blocks back at once, and the system clears new ones page by page, for every layer of every
+    batch: half of the time of a scan on a CPU (benchmarks/memory.py).
+
+    Source: mallopt(3).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(mallopt(option, KEPT_BYTES) for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+
+
+def scan_batch(device: torch.device) -> int:
+    """Images that go through a network together where nothing is learnt: a CPU wants them to fit its cache."""
+    return 64 if device.type == "cpu" else 256
 
 
 class ImageStore:

@@ -24,13 +24,11 @@ from labelclean.data.augment import augment
 from labelclean.errors import ConfigError
 from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
-from labelclean.train.device import ImageStore
+from labelclean.train.device import ImageStore, scan_batch
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.train.schedule import Schedule
 from labelclean.tssd.semisup import Lesson, confidence, labelled_loss, mix, prior_penalty, ramp, unlabelled_loss
-
-SCAN_BATCH = 256
 
 
 @dataclass(slots=True)
@@ -273,7 +271,7 @@ def scan_images(
     num_rows = len(images.rows)
     network.eval()
     with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        for rows in np.array_split(np.arange(num_rows), -(-num_rows // SCAN_BATCH)):
+        for rows in np.array_split(np.arange(num_rows), -(-num_rows // scan_batch(images.device))):
             x = images.batch(rows)
             found = [network(view) for view in (x, x.flip(3))]
             features.append(((found[0][0] + found[1][0]) / 2).cpu().numpy())
