@@ -128,5 +128,5 @@ def test_tensors_repeat_the_predictions():
     kept = {name: tensor.numpy() for name, tensor in learner.tensors().items()}
     inputs = (features - kept["features.mean"]) / kept["features.std"]
     for part in range(5):
-        probs = softmax(inputs @ kept[f"heads.{part}.weight"] + kept[f"heads.{part}.bias"])
+        probs = softmax(inputs @ kept[f"heads.{part}.weight"].T + kept[f"heads.{part}.bias"])
         assert probs[fold == part] == pytest.approx(scan.probs[fold == part], abs=1e-4)

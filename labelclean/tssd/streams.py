@@ -87,9 +87,9 @@ def prototype_affinity(
         trust: weight of each row, (N,).
         groups: numbered from 0, (N,).
     """
-    weighted = features * trust[:, None].astype(features.dtype)
-    sums = np.zeros((num_classes, features.shape[1]), dtype=np.float64)
-    np.add.at(sums, labels, weighted)
+    sums = np.zeros((num_classes, features.shape[1]))
+    for label, rows in _rows_by_class(labels):
+        sums[label] = trust[rows].astype(features.dtype) @ features[rows]
     norms = np.maximum(np.linalg.norm(sums, axis=1), EPSILON)
     affinity = features @ (sums / norms[:, None]).T.astype(features.dtype)
     # |s - w f|^2 and f . (s - w f) for the row's own class, with |f| = 1
@@ -98,9 +98,17 @@ def prototype_affinity(
     affinity[np.arange(len(labels)), labels] = np.where(rest > EPSILON, (own - trust) / np.maximum(rest, EPSILON), 0)
     in_company = np.flatnonzero(np.bincount(groups)[groups] > 1)
     if len(in_company):
+        weighted = features[in_company] * trust[in_company, None].astype(features.dtype)
         for rows, classes, direction in _without_group(weighted, sums, labels, groups, in_company):
             affinity[rows, classes] = (features[rows] * direction).sum(axis=1)
     return np.asarray(affinity)
+
+
+def _rows_by_class(labels: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """Each class that there is, with its rows."""
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    yield from zip(found.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def _without_group(
@@ -109,10 +117,10 @@ def _without_group(
     """The directions of the classes that a row's group counts towards, without the group.
 
     Args:
-        weighted: features times trust, (N, D).
+        weighted: features times trust of the rows in question, (G, D).
         sums: of each class, (K, D).
         labels, groups: (N,) both.
-        rows: those in groups of several.
+        rows: those in groups of several, (G,).
     Yields:
         Rows (B,), classes (B,) and directions of length one, or 0 where nothing is left, (B, D).
     """
@@ -121,7 +129,7 @@ def _without_group(
     kept, part = np.unique(groups[rows] * len(sums) + labels[rows], return_inverse=True)
     of_group, of_class = np.divmod(kept, len(sums))
     rest = sums[of_class]
-    np.subtract.at(rest, part, weighted[rows])
+    np.subtract.at(rest, part, weighted)
     lengths = np.linalg.norm(rest, axis=1, keepdims=True)
     rest = np.where(lengths > EPSILON, rest / np.maximum(lengths, EPSILON), 0)
     shape = (len(rows), int(groups.max()) + 1)
