@@ -124,21 +124,21 @@ def _without_group(
     Yields:
         Rows (B,), classes (B,) and directions of length one, or 0 where nothing is left, (B, D).
     """
-    from scipy.sparse import coo_matrix
+    from scipy.sparse import csr_matrix
 
+    # a part is what a group has of a class; those of a group follow each other
     kept, part = np.unique(groups[rows] * len(sums) + labels[rows], return_inverse=True)
     of_group, of_class = np.divmod(kept, len(sums))
-    rest = sums[of_class]
-    np.subtract.at(rest, part, weighted)
+    members = csr_matrix((np.ones(len(rows), dtype=weighted.dtype), (part, np.arange(len(rows)))))
+    rest = sums[of_class] - members @ weighted
     lengths = np.linalg.norm(rest, axis=1, keepdims=True)
     rest = np.where(lengths > EPSILON, rest / np.maximum(lengths, EPSILON), 0)
-    shape = (len(rows), int(groups.max()) + 1)
-    belongs = coo_matrix((np.ones(len(rows)), (np.arange(len(rows)), groups[rows])), shape=shape).tocsr()
-    counts_in = coo_matrix((np.ones(len(kept)), (of_group, np.arange(len(kept)))), shape=(shape[1], len(kept))).tocsr()
-    member, counted = (belongs @ counts_in).nonzero()
-    for start in range(0, len(member), BLOCK_ROWS):
+    first, last = (np.searchsorted(of_group, groups[rows], side=side) for side in ("left", "right"))
+    place = np.repeat(np.arange(len(rows)), last - first)
+    part = np.arange(len(place)) + np.repeat(last - np.cumsum(last - first), last - first)
+    for start in range(0, len(place), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
-        yield rows[member[block]], of_class[counted[block]], rest[counted[block]]
+        yield rows[place[block]], of_class[part[block]], rest[part[block]]
 
 
 def loss_scores(views: Sequence[View]) -> list[FloatArray]:
