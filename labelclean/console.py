@@ -102,8 +102,7 @@ class RichReporter:
         phase = self._phases.pop()
         if self._bars is not None and phase.task is not None:
             self._bars.remove_task(phase.task)
-        words = (f"{phase.name} {phase.progress}".rstrip(), "...", f"{phase.seconds:.1f} s")
-        self._tell(self._indent() + " ".join(word for word in words if word))
+        self._tell(f"{self._indent()}{f'{phase.name} {phase.progress}'.rstrip()} ... {phase.seconds:.1f} s")
         if self._bars is not None and not self._phases:
             self._bars.stop()
             self._bars = None

@@ -30,6 +30,15 @@ NO_CLASS = "?"
 """A true label of which only that much is known: it is not the given one."""
 
 
+def in_company(groups: IntArray) -> IntArray:
+    """The rows that are not alone in their group, ascending.
+
+    Args:
+        groups: numbered from 0, (N,).
+    """
+    return np.flatnonzero(np.bincount(groups)[groups] > 1)
+
+
 def of_label(table: FloatArray, labels: IntArray) -> FloatArray:
     """Each row's entry for its label: (N, K), (N,) -> (N,)."""
     picked: FloatArray = table[np.arange(len(labels)), labels]

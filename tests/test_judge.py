@@ -7,12 +7,26 @@ import pytest
 import torch
 
 from labelclean.config import FitConfig
-from labelclean.records import UNKNOWN, FloatArray
+from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge, Labels
 from labelclean.tssd.numbers import log_odds, sigmoid
 
 NUM_ROWS = 240
+
+
+def labels_of(given: IntArray, fold: IntArray, groups: IntArray) -> Labels:
+    """Labels of three classes, none of them golden."""
+    nobody = np.full(NUM_ROWS, UNKNOWN)
+    return Labels(
+        given=given,
+        golden=nobody,
+        golden_chances=np.full(NUM_ROWS, np.nan),
+        golden_draws=nobody,
+        fold=fold,
+        groups=groups,
+        num_classes=3,
+    )
 
 
 @pytest.fixture
@@ -22,15 +36,7 @@ def learner_and_judge() -> tuple[FrozenLearner, Judge]:
     features = (rng.normal(size=(NUM_ROWS, 8)) + 1.5 * np.eye(8)[truth]).astype(np.float32)
     wrong = rng.random(NUM_ROWS) < 0.25
     fold = np.arange(NUM_ROWS) // 3 % 5
-    labels = Labels(
-        given=np.where(wrong, (truth + 1) % 3, truth),
-        golden=np.full(NUM_ROWS, UNKNOWN),
-        golden_chances=np.full(NUM_ROWS, np.nan),
-        golden_draws=np.full(NUM_ROWS, UNKNOWN),
-        fold=fold,
-        groups=np.arange(NUM_ROWS),
-        num_classes=3,
-    )
+    labels = labels_of(np.where(wrong, (truth + 1) % 3, truth), fold, np.arange(NUM_ROWS))
     learner = FrozenLearner(features, fold, np.arange(len(fold)), num_neighbors=10, device=torch.device("cpu"))
     return learner, Judge(labels, FitConfig())
 
@@ -86,15 +92,7 @@ def test_copies_of_a_wrong_label_do_not_bear_each_other_out():
     means = {}
     for name, known in (("scenes", groups), ("rows", np.arange(NUM_ROWS))):
         fold = groups % 5
-        labels = Labels(
-            given=np.where(wrong, (truth + 1) % 3, truth),
-            golden=np.full(NUM_ROWS, UNKNOWN),
-            golden_chances=np.full(NUM_ROWS, np.nan),
-            golden_draws=np.full(NUM_ROWS, UNKNOWN),
-            fold=fold,
-            groups=known,
-            num_classes=3,
-        )
+        labels = labels_of(np.where(wrong, (truth + 1) % 3, truth), fold, known)
         learner = FrozenLearner(features, fold, known, num_neighbors=10, device=torch.device("cpu"))
         means[name] = run_round(learner, Judge(labels, FitConfig())).streams.p_feature[wrong].mean()
     assert means["scenes"] < 0.4 < 0.6 < means["rows"]

@@ -17,6 +17,7 @@ from labelclean.records import (
     Findings,
     FloatArray,
     IntArray,
+    in_company,
     of_label,
 )
 from labelclean.train.judge import Labels
@@ -94,10 +95,9 @@ def conclude(
 def _nearest_of_all(scan: Scan, groups: IntArray, num_neighbors: int = 5) -> tuple[IntArray, FloatArray]:
     """The nearest neighbours and their similarities, (N, k) both, with those of the row's own group."""
     rows, similarities = scan.neighbor_rows[:, :num_neighbors].copy(), scan.similarities[:, :num_neighbors].copy()
-    in_company = np.flatnonzero(np.bincount(groups)[groups] > 1)
-    if len(in_company):
-        found = nearest(scan.spaces[0].features, in_company, rows.shape[1])
-        rows[in_company], similarities[in_company] = found
+    members = in_company(groups)
+    if len(members):
+        rows[members], similarities[members] = nearest(scan.spaces[0].features, members, rows.shape[1])
     return rows, similarities
 
 

@@ -56,8 +56,8 @@ class WrongLabels:
         """Share of wrong labels among the rows of a mask, (N,); None where it is empty."""
         if not rows.any():
             return None
-        if self._telling(rows):
-            value, variance = self._corrected(rows)
+        if telling := self._telling(rows):
+            value, variance = self._corrected(rows, telling)
             return interval(value, norm.ppf(UPPER) * np.sqrt(variance))
         wrong = [self._expected(p)[rows] for p in self.ways]
         draws = float((wrong[-1] * (1 - wrong[-1])).sum()) / len(wrong[-1]) ** 2
@@ -69,11 +69,12 @@ class WrongLabels:
         if min(inside + outside for inside, outside in counts) <= 0:
             return None
         parts = (rows, ~rows)
-        by_golden = all(self._telling(part) for part in parts)
+        telling = [self._telling(part) for part in parts]
+        by_golden = all(telling)
         if by_golden:
             (inside, its_variance), (outside, other_variance) = (
                 (part.sum() * value, part.sum() ** 2 * variance)
-                for part, (value, variance) in zip(parts, map(self._corrected, parts), strict=True)
+                for part, (value, variance) in zip(parts, map(self._corrected, parts, telling), strict=True)
             )
             if inside + outside <= 0:
                 return None
@@ -90,9 +91,9 @@ class WrongLabels:
         """Expected number of wrong labels in each row, 0 or 1 in golden ones, (N,)."""
         return np.where(self.known, self.is_wrong, 1 - p)
 
-    def _corrected(self, rows: BoolArray) -> tuple[float, float]:
+    def _corrected(self, rows: BoolArray, draws: list[BoolArray]) -> tuple[float, float]:
         """Share of wrong labels among the rows of a mask, and its variance: of all draws, the surer the weightier."""
-        found = np.array([self._corrected_by(golden, rows) for golden in self._telling(rows)])
+        found = np.array([self._corrected_by(golden, rows) for golden in draws])
         values, variances = found.T
         if not variances.all():  # a draw that left nothing to chance
             return float(values[variances.argmin()]), 0.0

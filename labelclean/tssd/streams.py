@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelclean.records import EPSILON, FloatArray, IntArray, Streams, View, of_label
+from labelclean.records import EPSILON, FloatArray, IntArray, Streams, View, in_company, of_label
 from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.mixture import clean_posterior
 from labelclean.tssd.numbers import FLOOR
@@ -96,10 +96,10 @@ def prototype_affinity(
     own = of_label(affinity, labels) * norms[labels]
     rest = np.sqrt(np.maximum(norms[labels] ** 2 - 2 * trust * own + trust**2, 0))
     affinity[np.arange(len(labels)), labels] = np.where(rest > EPSILON, (own - trust) / np.maximum(rest, EPSILON), 0)
-    in_company = np.flatnonzero(np.bincount(groups)[groups] > 1)
-    if len(in_company):
-        weighted = features[in_company] * trust[in_company, None].astype(features.dtype)
-        for rows, classes, direction in _without_group(weighted, sums, labels, groups, in_company):
+    members = in_company(groups)
+    if len(members):
+        weighted = features[members] * trust[members, None].astype(features.dtype)
+        for rows, classes, direction in _without_group(weighted, sums, labels, groups, members):
             affinity[rows, classes] = (features[rows] * direction).sum(axis=1)
     return np.asarray(affinity)
 
