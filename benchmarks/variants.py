@@ -50,8 +50,10 @@ class Variant:
 def one_stream(scores: Scores, kept: slice) -> dict[str, Any]:
     """Stand-ins that leave one stream: for both posteriors, for the consensus, and as evidence."""
 
-    def streams(views: Sequence[View], labels: IntArray, *, golden: IntArray, rng: np.random.Generator) -> Streams:
-        channel = fit_channel(scores(views), labels, golden=golden, rng=rng)
+    def streams(
+        views: Sequence[View], labels: IntArray, *, golden: IntArray, pull: float, rng: np.random.Generator
+    ) -> Streams:
+        channel = fit_channel(scores(views), labels, golden=golden, pull=pull, rng=rng)
         p = of_label(channel.posterior(channel.prior(scores(views)), labels), labels)
         return Streams(p_loss=p, p_feature=p, guards=())
 
@@ -129,7 +131,8 @@ VARIANTS = (
     Variant(name="0.7 certain in the last division", settings={"certain": 0.7}),
     Variant(name="0.95 certain in every division", settings={"trust": 0.95}),
     Variant(
-        name="channel not drawn together", stand_ins={"labelclean.tssd.channel.fit_shrinkage": lambda counts: FREE}
+        name="channel not drawn together",
+        stand_ins={"labelclean.tssd.channel.fit_shrinkage": lambda counts, pull: FREE},
     ),
     Variant(name="no MSP", settings={"purification": False}),
     Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),

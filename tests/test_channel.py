@@ -8,7 +8,7 @@ import torch
 
 from labelclean.records import UNKNOWN, FloatArray, IntArray, of_label
 from labelclean.tssd.channel import NoiseChannel, class_noise, fit_channel
-from labelclean.tssd.shrinkage import STRENGTHS, best_strength
+from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH, STRENGTHS, best_strength
 
 NUM_CLASSES = 4
 
@@ -43,7 +43,7 @@ def test_planted_channel_is_recovered():
     transition = np.array([[0.9, 0.1, 0, 0], [0, 0.6, 0.4, 0], [0.05, 0, 0.95, 0], [0.1, 0.1, 0.1, 0.7]])
     scores, _, labels = planted(transition)
     # the scores come at another temperature than the channel's own, which the fitted weight has to undo
-    channel = fit_channel([2 * scores], labels, rng=np.random.default_rng(0))
+    channel = fit_channel([2 * scores], labels, pull=0.0, rng=np.random.default_rng(0))
     np.testing.assert_allclose(channel.transition, transition, atol=0.04)
     np.testing.assert_allclose(channel.transition.sum(axis=1), 1)
     assert channel.weights == pytest.approx([0.5], abs=0.05)
@@ -116,6 +116,22 @@ def test_planted_confusions_survive_the_shrinkage_and_symmetric_noise_comes_out_
         spread[name] = (found / found.sum(axis=1, where=apart, keepdims=True))[apart].std()
     assert spread["symmetric"] < 0.02
     assert spread["pairs"] > 0.4
+
+
+def test_pull_draws_the_classes_together_however_plainly_they_differ():
+    noise = np.diag([0.9, 0.9, 0.9, 0.5])
+    transition = noise + (1 - noise.max(axis=1, keepdims=True)) * (1 - np.eye(4)) / 3
+    scores, _, labels = planted(transition)
+    found = {
+        pull: np.diag(fit_channel([scores], labels, pull=pull, rng=np.random.default_rng(0)).transition)
+        for pull in (0.0, PULL, PULL_FROM_SCRATCH)
+    }
+    gaps = {pull: fidelity[:3].mean() - fidelity[3] for pull, fidelity in found.items()}
+    assert gaps[0.0] == pytest.approx(0.4, abs=0.06)
+    assert gaps[PULL] == pytest.approx(gaps[0.0] / (1 + PULL), abs=0.04)
+    assert 0.1 < gaps[PULL_FROM_SCRATCH] < gaps[0.0] / 2 + 0.03
+    for fidelity in found.values():
+        assert fidelity.mean() == pytest.approx(0.8, abs=0.03)
 
 
 def test_confusions_are_found_though_the_evidence_is_weak():

@@ -69,14 +69,14 @@ def test_means_leave_the_first_round_out_and_halve_the_weight_of_older_ones(lear
     np.testing.assert_allclose(p_right, sigmoid(judge.means["p_meta"]), atol=2e-3)
 
 
-@pytest.mark.parametrize("holds_level", [True, False])
-def test_the_first_round_can_settle_how_many_labels_are_right(learner_and_judge, holds_level: bool):
+@pytest.mark.parametrize("from_scratch", [True, False])
+def test_the_first_round_can_settle_how_many_labels_are_right(learner_and_judge, from_scratch: bool):
     learner, judge = learner_and_judge
-    judge.start_stage(None, holds_level=holds_level)
+    judge.start_stage(None, from_scratch=from_scratch)
     levels = [p_meta(run_round(learner, judge)).mean() for _ in range(3)]
-    assert levels[0] == pytest.approx(0.75, abs=0.1)
-    if holds_level:
-        assert levels[1:] == pytest.approx([judge.share_right] * 2, abs=1e-4)
+    assert levels[0] == pytest.approx(0.75, abs=0.12)
+    if from_scratch:
+        assert levels == pytest.approx([judge.share_right] * 3, abs=1e-4)
     else:
         assert judge.share_right is None
         assert levels[1] != pytest.approx(levels[2], abs=1e-4)
@@ -100,11 +100,11 @@ def test_copies_of_a_wrong_label_do_not_bear_each_other_out():
 
 def test_a_restored_judge_goes_on_as_it_would_have(learner_and_judge):
     learner, judge = learner_and_judge
-    judge.start_stage(None, holds_level=True)
+    judge.start_stage(None, from_scratch=True)
     for _ in range(3):
         run_round(learner, judge)
     twin = Judge(judge.labels, judge.config)
-    twin.start_stage(None, holds_level=True)
+    twin.start_stage(None, from_scratch=True)
     twin.restore({name: values.copy() for name, values in judge.state().items()}, None)
     (scan,) = learner.scan(advance=lambda _: None)
     for each in (judge, twin):

@@ -283,12 +283,14 @@ def test_schedule_is_planned_by_rows_and_start():
     scratch = plan_schedule(config, num_rows=100, num_networks=2, pretrained=False)
     assert scratch.batch_size == 32
     assert sum(scratch.steps) * 32 == pytest.approx(SCRATCH.min_passes / 2, rel=0.01)
-    assert scratch.steps[0] == pytest.approx(SCRATCH.first_share * sum(scratch.steps), rel=0.01)
+    ratio = SCRATCH.first_passes_per_row / SCRATCH.passes_per_row
+    assert scratch.steps[0] == pytest.approx(ratio * scratch.steps[1], rel=0.01)
     assert len(set(scratch.steps[1:])) == 1
     assert scratch.learning_rate == SCRATCH.learning_rate
     large = plan_schedule(config, num_rows=20_000, num_networks=1, pretrained=False)
     assert large.batch_size == 128
-    assert sum(large.steps) * 128 == pytest.approx(4 * SCRATCH.passes_per_row * 20_000, rel=0.01)
+    per_row = SCRATCH.first_passes_per_row + 3 * SCRATCH.passes_per_row
+    assert sum(large.steps) * 128 == pytest.approx(per_row * 20_000, rel=0.01)
 
 
 def test_one_network_judges_where_many_rows_start_at_random():

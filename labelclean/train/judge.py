@@ -15,8 +15,9 @@ from labelclean.records import EPSILON, UNKNOWN, Division, FloatArray, IntArray,
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide
 from labelclean.tssd.numbers import log_odds, sigmoid
-from labelclean.tssd.purification import Purified, gather_evidence, purify, settle_share
+from labelclean.tssd.purification import Purified, gather_evidence, purify
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
+from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach
 
@@ -77,7 +78,7 @@ class Judge:
         hits: in how many rounds the model predicted the given label, (N,).
         losses: summed losses of the given label over all rounds, (N,).
         num_rounds: rounds so far.
-        means: running means over the stage's rounds but the very first, by name: log-odds of the streams and of p_meta,
+        means: running means over the stage's rounds, see `_average`, by name: log-odds of the streams and of p_meta,
             agreement with the neighbours and loss of the label, (N,) each; prior, (N, K). Empty before a stage's first
             round.
         change: how far p_meta moved in the last round, in the mean of the rows.
@@ -97,13 +98,15 @@ class Judge:
         self.lesson = first_lesson(labels.best_known, num_classes=labels.num_classes)
         self.start_stage(None)
 
-    def start_stage(self, anchor: Scan | None, *, holds_level: bool = False) -> None:
+    def start_stage(self, anchor: Scan | None, *, from_scratch: bool = False) -> None:
         """Forget the means; from here on the anchor's view is looked at too.
 
         Args:
-            holds_level: how many labels are right is settled by the stage's first round.
+            from_scratch: the networks start at random. How many labels are right is then settled by the first round,
+                and it is believed less that one class is mislabelled more than another.
         """
-        self.anchor, self.holds_level = anchor, holds_level
+        self.anchor, self.from_scratch = anchor, from_scratch
+        self.pull = PULL_FROM_SCRATCH if from_scratch else PULL
         self.share_right: float | None = None
         self.means: dict[str, FloatArray] = {}
         self.change = np.inf
@@ -116,10 +119,10 @@ class Judge:
         self._remember(views[-1].probs)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
-        consensus = reach_consensus(views, labels.given, golden=labels.golden, rng=rng)
+        consensus = reach_consensus(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
         purified = self._purify(views, consensus, division, rng)
-        if self.holds_level and self.share_right is None:
-            self.share_right = settle_share(purified.ratio, start=float(consensus.p_clean.mean()))
+        if self.from_scratch and self.share_right is None:
+            self.share_right = float(purified.p_meta.mean())
         assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
         self._average(assessment)
         p_clean = sigmoid(self.means["p_meta"])
@@ -152,7 +155,7 @@ class Judge:
         labels = self.labels
         if self.config.streams == "mixture":
             return mixture_streams(views, labels.given, self.losses / self.num_rounds, rng=rng)
-        return channel_streams(views, labels.given, golden=labels.golden, rng=rng)
+        return channel_streams(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
 
     def _purify(
         self, views: tuple[View, ...], consensus: Consensus, division: Division, rng: np.random.Generator
@@ -169,12 +172,17 @@ class Judge:
             labels.given,
             golden=labels.golden,
             fold=labels.fold,
+            settles=self.from_scratch,
             share_right=self.share_right,
             rng=rng,
         )
 
     def _average(self, assessment: Assessment) -> None:
-        """Take the round into the means; the first one, that trusted every label, is left out from the second on."""
+        """Take the round into the means.
+
+        The first round, that trusted every label, is left out from the second on, but not from a random start, where it
+        has most of the training.
+        """
         views = assessment.views
         found = {
             "p_loss": log_odds(assessment.streams.p_loss),
@@ -185,7 +193,7 @@ class Judge:
             "prior": assessment.consensus.prior,
         }
         before = self.means
-        joins = bool(before) and self.num_rounds > 2
+        joins = bool(before) and (self.from_scratch or self.num_rounds > 2)
         self.means = {
             name: NEWEST * values + (1 - NEWEST) * before[name] if joins else values for name, values in found.items()
         }

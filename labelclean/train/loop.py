@@ -171,9 +171,7 @@ class RoundLoop:
             twin.restore({name: values.copy() for name, values in result.judges[0].state().items()}, None)
             result.judges.append(twin)
         for judge in result.judges:
-            # from a random start the first networks are taught nothing but labels, the later ones what the judge
-            # believes: these tell better which labels are wrong, and take ever more for wrong
-            judge.start_stage(anchor, holds_level=not self.spec.pretrained)
+            judge.start_stage(anchor, from_scratch=not self.spec.pretrained)
         saved = self.checkpoint.load_round()
         if saved is None:
             return 0

@@ -19,21 +19,21 @@ class Recipe:
 
     Attributes:
         rounds: of the last stage.
-        passes_per_row: image passes of all networks together in a round, for each row.
+        first_passes_per_row: image passes of all networks together in the first round, for each row.
+        passes_per_row: the same in any later round.
         min_passes: image passes of all networks and rounds together, at least, however few the rows.
         learning_rate: at its peak.
-        first_share: share of the training that goes into the first round; None: as much as into any other.
     """
 
     rounds: int
+    first_passes_per_row: float
     passes_per_row: float
     min_passes: int
     learning_rate: float
-    first_share: float | None
 
 
-PRETRAINED = Recipe(rounds=2, passes_per_row=4.0, min_passes=0, learning_rate=0.004, first_share=None)
-SCRATCH = Recipe(rounds=3, passes_per_row=9.0, min_passes=60_000, learning_rate=0.1, first_share=0.5)
+PRETRAINED = Recipe(rounds=2, first_passes_per_row=4.0, passes_per_row=4.0, min_passes=0, learning_rate=0.004)
+SCRATCH = Recipe(rounds=2, first_passes_per_row=24.0, passes_per_row=3.0, min_passes=60_000, learning_rate=0.1)
 """The first round of a random start has everything to learn before anything can be judged."""
 
 
@@ -108,16 +108,14 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
     recipe = choose_recipe(pretrained=pretrained)
     batch_size = choose_batch_size(config, num_rows=num_rows)
     num_rounds = count_rounds(config, pretrained=pretrained)
+    per_row = np.full(num_rounds, recipe.passes_per_row)
+    per_row[0] = recipe.first_passes_per_row
     if config.epochs:
         passes = config.epochs * num_rows
     else:
-        passes = max(recipe.passes_per_row * num_rounds * num_rows, recipe.min_passes) / num_networks
-    shares = np.full(num_rounds, 1 / num_rounds)
-    if recipe.first_share and num_rounds > 1:
-        shares[0] = recipe.first_share
-        shares[1:] = (1 - recipe.first_share) / (num_rounds - 1)
+        passes = max(per_row.sum() * num_rows, recipe.min_passes) / num_networks
     return Schedule(
-        steps=tuple(max(1, round(share * passes / batch_size)) for share in shares),
+        steps=tuple(max(1, round(passes * share / batch_size)) for share in per_row / per_row.sum()),
         batch_size=batch_size,
         learning_rate=config.learning_rate or recipe.learning_rate,
         weight_decay=config.weight_decay,

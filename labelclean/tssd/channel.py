@@ -20,7 +20,7 @@ import torch
 
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.numbers import softmax
-from labelclean.tssd.shrinkage import FREE, draw_together, fit_shrinkage, join, spread
+from labelclean.tssd.shrinkage import FREE, PULL, draw_together, fit_shrinkage, join, spread
 
 REFIT_PRIOR_EVERY = 5
 """EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""
@@ -69,6 +69,7 @@ def fit_channel(
     labels: IntArray,
     *,
     golden: IntArray | None = None,
+    pull: float = PULL,
     num_iterations: int = 100,
     max_rows: int = 100_000,
     rng: np.random.Generator,
@@ -80,6 +81,7 @@ def fit_channel(
             that have not learnt the row's own label: memorised labels look like clean ones.
         labels: given labels, (N,) in [0, K).
         golden: true labels where they are known, UNKNOWN elsewhere, (N,).
+        pull: how strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class.
         num_iterations: EM steps at most; it ends earlier once T stands still.
         max_rows: fit on the golden rows and a random sample of so many others when there are more.
         rng: draws that sample.
@@ -98,12 +100,12 @@ def fit_channel(
     views = torch.from_numpy(np.stack(scores)).double()
     given, truth = torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(known.astype(np.int64))
     with _threads(1 if views.numel() < SMALL else torch.get_num_threads()):
-        transition, log_weights, bias = _maximise(views, given, truth, num_iterations)
+        transition, log_weights, bias = _maximise(views, given, truth, pull, num_iterations)
     return NoiseChannel(transition=transition.numpy(), weights=log_weights.exp().numpy(), bias=bias.numpy())
 
 
 def _maximise(
-    views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, num_iterations: int
+    views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, pull: float, num_iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The EM itself: T (K, K), log-weights (V,) and bias (K,)."""
     num_classes = views.shape[2]
@@ -126,7 +128,7 @@ def _maximise(
         if is_final and stands_still:
             break
         if not is_final and (stands_still or iteration >= num_iterations // 2):
-            shrinkage, is_final = fit_shrinkage(counts), True
+            shrinkage, is_final = fit_shrinkage(counts, pull=pull), True
     return transition, log_weights, bias
 
 

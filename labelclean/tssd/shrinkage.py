@@ -28,15 +28,24 @@ class Shrinkage:
     confusion: float
 
 
+PULL, PULL_FROM_SCRATCH = 0.1, 1.0
+"""How strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class. What is hard
+to learn looks as if it were often mislabelled, the more so to a network that started at random."""
+
 FREE = Shrinkage(fidelity=1e-3, confusion=1.0)
 """Hardly any: what T is like before it is drawn anywhere. A strong pull from the start would hide all noise."""
 
 
-def fit_shrinkage(counts: torch.Tensor) -> Shrinkage:
-    """What the expected counts of (true, given), (K, K), bear out: little where the classes plainly differ."""
+def fit_shrinkage(counts: torch.Tensor, *, pull: float) -> Shrinkage:
+    """What the expected counts of (true, given), (K, K), bear out: little where the classes plainly differ.
+
+    The counts are of true classes that nobody has seen. Whether a class is often mislabelled or hard to learn they
+    cannot tell, so that `pull` times a class's mean rows are the least for the fidelity.
+    """
     right_and_wrong, mistakes = _split(counts)
+    least = pull * float(counts.sum()) / len(counts)
     return Shrinkage(
-        fidelity=best_strength(right_and_wrong, _pooled(right_and_wrong)),
+        fidelity=max(least, best_strength(right_and_wrong, _pooled(right_and_wrong))),
         confusion=best_strength(mistakes, spread(counts.sum(0))),
     )
 

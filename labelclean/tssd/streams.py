@@ -14,6 +14,7 @@ from labelclean.records import EPSILON, FloatArray, IntArray, Streams, View, in_
 from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.mixture import clean_posterior
 from labelclean.tssd.numbers import FLOOR
+from labelclean.tssd.shrinkage import PULL
 
 AFFINITY_SCALE = 10.0
 """Brings cosines to the size of log-probabilities; the channel's fitted weights do the rest."""
@@ -152,22 +153,32 @@ def feature_scores(views: Sequence[View]) -> list[FloatArray]:
 
 
 def reach_consensus(
-    views: Sequence[View], labels: IntArray, *, golden: IntArray | None, rng: np.random.Generator
+    views: Sequence[View],
+    labels: IntArray,
+    *,
+    golden: IntArray | None,
+    pull: float = PULL,
+    rng: np.random.Generator,
 ) -> Consensus:
     """Fit one channel to the scores of both streams; its weights say how far each kind of score is to be believed."""
     scores = loss_scores(views) + feature_scores(views)
-    channel = fit_channel(scores, labels, golden=golden, rng=rng)
+    channel = fit_channel(scores, labels, golden=golden, pull=pull, rng=rng)
     prior = channel.prior(scores)
     return Consensus(channel=channel, prior=prior, p_clean=of_label(channel.posterior(prior, labels), labels))
 
 
 def channel_streams(
-    views: Sequence[View], labels: IntArray, *, golden: IntArray | None, rng: np.random.Generator
+    views: Sequence[View],
+    labels: IntArray,
+    *,
+    golden: IntArray | None,
+    pull: float = PULL,
+    rng: np.random.Generator,
 ) -> Streams:
     """p_loss and p_feature as posteriors of a noise channel each."""
     posteriors = []
     for scores in (loss_scores(views), feature_scores(views)):
-        channel = fit_channel(scores, labels, golden=golden, rng=rng)
+        channel = fit_channel(scores, labels, golden=golden, pull=pull, rng=rng)
         posteriors.append(of_label(channel.posterior(channel.prior(scores), labels), labels))
     return Streams(p_loss=posteriors[0], p_feature=posteriors[1], guards=())
 
