@@ -134,6 +134,7 @@ VARIANTS = (
         name="channel not drawn together",
         stand_ins={"labelclean.tssd.channel.fit_shrinkage": lambda counts, pull: FREE},
     ),
+    Variant(name="classes not drawn together by force", stand_ins={"labelclean.train.judge.PULL": 0.0}),
     Variant(name="no MSP", settings={"purification": False}),
     Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),
     Variant(name="MSP without the channel's odds", stand_ins={"labelclean.train.judge.gather_evidence": without_odds}),

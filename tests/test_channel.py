@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from labelclean.records import UNKNOWN, FloatArray, IntArray, of_label
-from labelclean.tssd.channel import NoiseChannel, class_noise, fit_channel
+from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH, STRENGTHS, best_strength
 
 NUM_CLASSES = 4
@@ -182,14 +182,6 @@ def test_posteriors_equal_a_hand_computation():
     # P(z = 0 | label 0) = .75 * .8 / (.75 * .8 + .25 * .4) = .6 / .7; P(z = 1 | label 1) = .15 / (.15 + .15)
     np.testing.assert_allclose(channel.posterior(prior, np.array([0])), [[6 / 7, 1 / 7]])
     np.testing.assert_allclose(channel.clean_posterior(prior), [[6 / 7, 1 / 2]])
-
-
-def test_class_noise_is_counted_by_given_label_and_bounded():
-    posterior = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0], [1.0, 0.0]])
-    noise = class_noise(posterior, np.array([0, 0, 1, 1]), floor=0.01)
-    np.testing.assert_allclose(noise, [0.3, 0.5])
-    assert class_noise(posterior[2:3], np.array([1]), floor=0.01)[1] == 0.01
-    assert class_noise(posterior[2:3], np.array([0]), ceiling=0.9)[0] == 0.9
 
 
 def test_shapes_that_do_not_match_are_refused():

@@ -174,12 +174,3 @@ def _fit_prior(
 
     solver.step(closure)  # type: ignore[no-untyped-call]
     return log_weights.detach().clamp(-6, 3), bias.detach()
-
-
-def class_noise(posterior: FloatArray, labels: IntArray, *, floor: float = 0.002, ceiling: float = 0.95) -> FloatArray:
-    """Share of wrong labels among the rows given each label, (K,), kept inside [floor, ceiling]."""
-    num_classes = posterior.shape[1]
-    clean = posterior[np.arange(len(labels)), labels]
-    rows = np.bincount(labels, minlength=num_classes)
-    share = 1 - np.bincount(labels, weights=clean, minlength=num_classes) / np.maximum(rows, 1)
-    return np.clip(share, floor, ceiling)

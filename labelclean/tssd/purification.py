@@ -16,7 +16,6 @@ from scipy.optimize import brentq, minimize
 from sklearn.linear_model import LogisticRegression
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
-from labelclean.tssd.channel import class_noise
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.streams import Consensus
 
@@ -31,6 +30,9 @@ MAX_ODDS = 20.0
 
 GOLDEN_WEIGHT = 3.0
 """What a pair from a golden row counts against one from the certain set."""
+
+LEAST_DOUBT = 0.002
+"""The share of wrong labels, and of right ones, is expected to be no less."""
 
 MIN_PAIRS = 5
 """Right pairs and wrong pairs that a classifier needs; with fewer the consensus judges."""
@@ -108,8 +110,8 @@ def purify(
 ) -> Purified:
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
 
-    Balanced pairs teach a likelihood ratio; the prior odds of a right label come from the channel, per given label:
-    odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior.
+    Balanced pairs teach a likelihood ratio; the prior odds of a right label come from the channel, the same
+    for all labels: odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior.
 
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
@@ -119,7 +121,7 @@ def purify(
         rng: draws the wrong labels.
     """
     right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng)
-    prior_odds = -log_odds(class_noise(consensus.channel.posterior(consensus.prior, labels), labels)[labels])
+    prior_odds = log_odds(consensus.p_clean.mean(), limit=LEAST_DOUBT)
     odds = log_odds(consensus.p_clean)
     ratio = odds - prior_odds  # the channel's own, where no classifier can be trained
     right_evidence, wrong_evidence = evidence.of(right), evidence.of(wrong)
