@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -84,17 +86,17 @@ def test_no_row_is_judged_by_a_classifier_that_saw_it(monkeypatch: pytest.Monkey
         assert taught == trusted - judged
 
 
-def test_prior_odds_come_from_the_channel(monkeypatch: pytest.MonkeyPatch):
-    """With evidence that says nothing, a label that the channel seldom spoils is likelier right than a bad one."""
+def test_prior_odds_are_the_channels_for_all_labels_alike(monkeypatch: pytest.MonkeyPatch):
+    """With evidence that says nothing the classifier believes all labels alike; single ones only the channel doubts."""
     monkeypatch.setattr(purification, "_likelihood_ratio", lambda right, wrong, weights, judged: np.zeros(len(judged)))
     labels = np.arange(60) % 2
     prior = np.full((60, 2), 0.5)
-    consensus = consensus_of(prior, np.array([[0.95, 0.05], [0.45, 0.55]]))
+    by_channel = np.where(labels == 0, 0.9, 0.5)
+    consensus = replace(consensus_of(prior, np.eye(2)), p_clean=by_channel)
     view = View(probs=prior, votes=prior, affinity=prior, agreement=np.full(60, 0.5))
-    evidence = gather_evidence([view], consensus)
     bins = np.array([Bin.CERTAIN_POSITIVE] * 30 + [Bin.CERTAIN_NEGATIVE] * 20 + [Bin.UNCERTAIN] * 10)
     purified = purify(
-        evidence,
+        gather_evidence([view], consensus),
         consensus,
         Division(bins=bins),
         labels,
@@ -102,11 +104,11 @@ def test_prior_odds_come_from_the_channel(monkeypatch: pytest.MonkeyPatch):
         fold=np.arange(60) // 2 % 3,
         rng=rng(),
     )
-    # P(right | label 0) = .95 / (.95 + .45), P(right | label 1) = .55 / (.55 + .05)
-    expected = np.where(labels == 0, 0.95 / 1.40, 0.55 / 0.60)
-    np.testing.assert_allclose(purified.p_meta, sigmoid(pool_odds(log_odds(expected), np.full(60, np.log(0.6 / 0.4)))))
-    assert purified.p_meta[1] > purified.p_meta[0] + 0.005
-    assert purified.p_meta.mean() == pytest.approx(expected.mean())
+    # the mean of .9 and .5
+    by_meta = np.full(60, np.log(0.7 / 0.3))
+    np.testing.assert_allclose(purified.p_meta, sigmoid(pool_odds(by_meta, log_odds(by_channel))))
+    assert purified.p_meta[0] > purified.p_meta[1]
+    assert purified.p_meta.mean() == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.6, 0.9])
