@@ -83,6 +83,7 @@ class Judge:
             round.
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
+        pull: how strongly the classes' shares of wrong labels are drawn together at least.
         share_right: of the labels, settled in the first round of a random start; None before and elsewhere.
         lesson: what to teach next.
     """
@@ -180,8 +181,8 @@ class Judge:
     def _average(self, assessment: Assessment) -> None:
         """Take the round into the means.
 
-        The first round, that trusted every label, is left out from the second on, but not from a random start, where it
-        has most of the training.
+        The first one, that trusted every label, is left out from the second on, but not from a random start, where it
+        has the most of the training.
         """
         views = assessment.views
         found = {
