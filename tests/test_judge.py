@@ -69,6 +69,27 @@ def test_means_leave_the_first_round_out_and_halve_the_weight_of_older_ones(lear
     np.testing.assert_allclose(p_right, sigmoid(judge.means["p_meta"]), atol=2e-3)
 
 
+def test_the_first_round_of_a_random_start_stays_in_the_means(learner_and_judge):
+    learner, judge = learner_and_judge
+    judge.start_stage(None, from_scratch=True)
+    odds = [log_odds(p_meta(run_round(learner, judge))) for _ in range(3)]
+    np.testing.assert_allclose(judge.means["p_meta"], odds[0] / 4 + odds[1] / 4 + odds[2] / 2)
+
+
+def test_a_random_start_believes_less_that_classes_differ(learner_and_judge):
+    learner, _ = learner_and_judge
+    truth = np.arange(NUM_ROWS) % 3
+    given = np.where((truth == 2) & (np.arange(NUM_ROWS) % 2 > 0), 0, truth)  # half of one class is called another
+    labels = labels_of(given, np.arange(NUM_ROWS) // 3 % 5, np.arange(NUM_ROWS))
+    gaps = {}
+    for from_scratch in (False, True):
+        judge = Judge(labels, FitConfig())
+        judge.start_stage(None, from_scratch=from_scratch)
+        gaps[from_scratch] = np.ptp(np.diag(run_round(learner, judge).consensus.channel.transition))
+    assert gaps[False] > 0.2
+    assert gaps[True] < 0.8 * gaps[False]
+
+
 @pytest.mark.parametrize("from_scratch", [True, False])
 def test_the_first_round_can_settle_how_many_labels_are_right(learner_and_judge, from_scratch: bool):
     learner, judge = learner_and_judge
