@@ -33,7 +33,7 @@ class Recipe:
 
 
 PRETRAINED = Recipe(rounds=2, first_passes_per_row=4.0, passes_per_row=4.0, min_passes=0, learning_rate=0.004)
-SCRATCH = Recipe(rounds=1, first_passes_per_row=27.0, passes_per_row=6.0, min_passes=60_000, learning_rate=0.1)
+SCRATCH = Recipe(rounds=1, first_passes_per_row=27.0, passes_per_row=3.0, min_passes=60_000, learning_rate=0.1)
 """A random start has everything to learn before anything can be judged, and in so many passes it learns the most from
 the labels: at the cost of some of these a second round gained nothing."""
 
