@@ -95,7 +95,7 @@ def test_the_first_round_can_settle_how_many_labels_are_right(learner_and_judge,
     learner, judge = learner_and_judge
     judge.start_stage(None, from_scratch=from_scratch)
     levels = [p_meta(run_round(learner, judge)).mean() for _ in range(3)]
-    assert levels[0] == pytest.approx(0.75, abs=0.12)
+    assert levels[0] == pytest.approx(0.75, abs=0.12 if from_scratch else 0.1)
     if from_scratch:
         assert levels == pytest.approx([judge.share_right] * 3, abs=1e-4)
     else:

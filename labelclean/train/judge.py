@@ -164,8 +164,7 @@ class Judge:
         labels = self.labels
         if not self.config.purification:
             accepted = division.uncertain & (consensus.p_clean > 0.5)
-            silent = np.zeros(len(labels.given))
-            return Purified(p_meta=consensus.p_clean, accepted=accepted, ratio=silent, guards=())
+            return Purified(p_meta=consensus.p_clean, accepted=accepted, guards=())
         return purify(
             gather_evidence(views, consensus),
             consensus,

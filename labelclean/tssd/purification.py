@@ -52,13 +52,11 @@ class Purified:
     """Attributes:
     p_meta: P(label right) by the meta-classifier and the consensus together, (N,).
     accepted: uncertain rows with p_meta > 0.5, (N,).
-    ratio: log-likelihood ratio of right against wrong by the meta-classifier alone; 0: it says nothing, (N,).
     guards: words for each guard that fired.
     """
 
     p_meta: FloatArray
     accepted: BoolArray
-    ratio: FloatArray
     guards: tuple[str, ...]
 
 
@@ -110,8 +108,8 @@ def purify(
 ) -> Purified:
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
 
-    Balanced pairs teach a likelihood ratio; the prior odds of a right label come from the channel, the same
-    for all labels: odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior.
+    Balanced pairs teach a likelihood ratio; the prior odds of a right label come from the channel, the same for
+    all labels: odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior.
 
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
@@ -144,7 +142,7 @@ def purify(
     p_meta = sigmoid(pool_odds(ratio + prior_odds, odds, share_right=share_right))
     judged_alone = f"the channel judged {starved} of {num_folds} folds alone"
     guards = (f"too few certain rows to train the meta-classifier: {judged_alone}",) if starved else ()
-    return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), ratio=ratio, guards=guards)
+    return Purified(p_meta=p_meta, accepted=division.uncertain & (p_meta > 0.5), guards=guards)
 
 
 def settle_share(ratio: FloatArray, *, start: float) -> float:
