@@ -106,7 +106,7 @@ def test_prior_odds_are_the_channels_for_all_labels_alike(monkeypatch: pytest.Mo
     )
     # the mean of .9 and .5
     by_meta = np.full(60, np.log(0.7 / 0.3))
-    np.testing.assert_allclose(purified.p_meta, sigmoid(pool_odds(by_meta, log_odds(by_channel))))
+    np.testing.assert_allclose(purified.p_meta, sigmoid(pool_odds(by_meta, log_odds(by_channel), share_right=0.7)))
     assert purified.p_meta[0] > purified.p_meta[1]
     assert purified.p_meta.mean() == pytest.approx(0.7)
 
@@ -122,25 +122,40 @@ def test_the_share_of_right_labels_settles_where_the_ratios_say(share: float):
     assert settle_share(np.full(10, 5.0), start=0.5) == pytest.approx(1 - MIN_SHARE)
 
 
-def test_an_overconfident_classifier_is_shrunk_and_its_share_of_wrong_labels_kept():
+def test_an_overconfident_classifier_is_shrunk_and_the_level_is_as_told():
     """The channel is right about single rows but trusts too many; the classifier's odds are four times too strong."""
     true_p = np.random.default_rng(0).beta(2, 1, 4000)
     by_meta, by_channel = 4 * log_odds(true_p), log_odds(true_p) + 1
-    pooled = sigmoid(pool_odds(by_meta, by_channel))
-    assert pooled.mean() == pytest.approx(sigmoid(by_meta).mean())
-    # slope 1/4 brings the odds back, so that only the level differs from the truth
-    assert np.abs(pooled - true_p).mean() < 0.08 < 0.15 < np.abs(sigmoid(by_meta) - true_p).mean()
+    pooled = sigmoid(pool_odds(by_meta, by_channel, share_right=float(true_p.mean())))
+    assert pooled.mean() == pytest.approx(true_p.mean())
+    # slope 1/4 brings the odds back
+    assert np.abs(pooled - true_p).mean() < 0.02 < 0.15 < np.abs(sigmoid(by_meta) - true_p).mean()
     assert (np.diff(pooled[np.argsort(true_p)]) >= 0).all()
 
 
 def test_a_classifier_is_never_made_surer_than_it_is():
     odds = np.linspace(-1, 1, 500)
-    np.testing.assert_allclose(pool_odds(odds, 5 * odds), META_SHARE * odds + (1 - META_SHARE) * 5 * odds, atol=1e-6)
+    as_they_are = META_SHARE * odds + (1 - META_SHARE) * 5 * odds
+    pooled = pool_odds(odds, 5 * odds, share_right=float(sigmoid(as_they_are).mean()))
+    np.testing.assert_allclose(pooled, as_they_are, atol=1e-6)
 
 
 @pytest.mark.parametrize("odds", [-50.0, 0.0, 50.0])
 def test_pooling_stays_finite_where_all_rows_are_alike(odds: float):
-    assert np.isfinite(pool_odds(np.full(20, odds), np.full(20, 11.5))).all()
+    assert np.isfinite(pool_odds(np.full(20, odds), np.full(20, 11.5), share_right=0.9)).all()
+
+
+def test_a_level_that_the_channel_underestimates_is_settled():
+    """The ratios of planted evidence say how many labels are wrong, whatever the channel believed at first."""
+    evidence, consensus, division, labels, wrong, _ = judged_blobs()
+    kind = replace(consensus, p_clean=sigmoid(log_odds(consensus.p_clean) + 5))
+    expected = [
+        1 - purify(evidence, found, division, labels, golden=NONE_GOLDEN, fold=FOLDS, rng=rng()).p_meta.mean()
+        for found in (consensus, kind)
+    ]
+    assert kind.p_clean.mean() > consensus.p_clean.mean() + 0.05
+    assert expected[1] == pytest.approx(expected[0], abs=0.01)
+    assert expected[0] == pytest.approx(wrong.mean(), abs=0.08)
 
 
 def test_too_few_certain_rows_leave_the_judgement_to_the_consensus():

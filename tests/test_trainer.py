@@ -57,6 +57,7 @@ def schedule(**changes: Any) -> Schedule:
         "steps": (3, 3),
         "batch_size": 8,
         "learning_rate": 0.05,
+        "later_rate": None,
         "weight_decay": 5e-4,
         "ema_decay": 0.9,
         "mixup": 4.0,
@@ -274,19 +275,29 @@ def test_learning_rate_rises_then_falls_along_a_cosine():
     assert schedule(steps=(1,)).rate(0) > 0
 
 
+def test_first_round_of_a_random_start_is_a_training_of_its_own():
+    alone = schedule(steps=(80,), learning_rate=0.2)
+    followed = schedule(steps=(80, 40, 80), learning_rate=0.2, later_rate=0.06)
+    assert [followed.rate(step) for step in range(80)] == [alone.rate(step) for step in range(80)]
+    later = [followed.rate(step) for step in range(80, 200)]
+    assert max(later) == later[6] == pytest.approx(0.06)  # the later rounds share one rise and fall
+    assert np.all(np.diff(later[6:]) < 0)
+    assert 0 < later[-1] < 0.001
+
+
 def test_schedule_is_planned_by_rows_and_start():
     config = FitConfig(rounds=4)
     tuned = plan_schedule(config, num_rows=3200, num_networks=2, pretrained=True)
     assert tuned.batch_size == 32  # 16, but never fewer than 32
     assert tuned.steps == (200,) * 4  # of 32: two passes over 3,200 rows in each round
-    assert tuned.learning_rate == PRETRAINED.learning_rate
+    assert (tuned.learning_rate, tuned.later_rate) == (PRETRAINED.learning_rate, None)
     scratch = plan_schedule(config, num_rows=100, num_networks=2, pretrained=False)
     assert scratch.batch_size == 32
     assert sum(scratch.steps) * 32 == pytest.approx(SCRATCH.min_passes / 2, rel=0.01)
     ratio = SCRATCH.first_passes_per_row / SCRATCH.passes_per_row
     assert scratch.steps[0] == pytest.approx(ratio * scratch.steps[1], rel=0.01)
     assert len(set(scratch.steps[1:])) == 1
-    assert scratch.learning_rate == SCRATCH.learning_rate
+    assert (scratch.learning_rate, scratch.later_rate) == (SCRATCH.learning_rate, SCRATCH.learning_rate * 0.3)
     large = plan_schedule(config, num_rows=20_000, num_networks=1, pretrained=False)
     assert large.batch_size == 128
     per_row = SCRATCH.first_passes_per_row + 3 * SCRATCH.passes_per_row

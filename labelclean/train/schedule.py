@@ -23,6 +23,8 @@ class Recipe:
         passes_per_row: the same in any later round.
         min_passes: image passes of all networks and rounds together, at least, however few the rows.
         learning_rate: at its peak.
+        later_share: of it, to which the rate rises again after the first round; None: all rounds share one rise and
+            fall.
     """
 
     rounds: int
@@ -30,12 +32,18 @@ class Recipe:
     passes_per_row: float
     min_passes: int
     learning_rate: float
+    later_share: float | None
 
 
-PRETRAINED = Recipe(rounds=2, first_passes_per_row=4.0, passes_per_row=4.0, min_passes=0, learning_rate=0.004)
-SCRATCH = Recipe(rounds=1, first_passes_per_row=27.0, passes_per_row=3.0, min_passes=60_000, learning_rate=0.1)
+PRETRAINED = Recipe(
+    rounds=2, first_passes_per_row=4.0, passes_per_row=4.0, min_passes=0, learning_rate=0.004, later_share=None
+)
+SCRATCH = Recipe(
+    rounds=1, first_passes_per_row=27.0, passes_per_row=3.0, min_passes=60_000, learning_rate=0.1, later_share=0.3
+)
 """A random start has everything to learn before anything can be judged, and in so many passes it learns the most from
-the labels: at the cost of some of these a second round gained nothing."""
+the labels: at the cost of some of these a second round gained nothing. The first round is a whole training of its own,
+however many rounds follow: a network whose learning rate is still high judges the labels too kindly."""
 
 
 ENOUGH_FOR_ONE = 2000
@@ -56,11 +64,13 @@ class Schedule:
     Attributes:
         steps: optimiser steps of each network in each round, one entry per round.
         learning_rate: at its peak.
+        later_rate: at a second peak, after the first round; None: there is one peak in all rounds together.
     """
 
     steps: tuple[int, ...]
     batch_size: int
     learning_rate: float
+    later_rate: float | None
     weight_decay: float
     ema_decay: float
     mixup: float
@@ -68,12 +78,21 @@ class Schedule:
     lambda_r: float
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: up in a line over the first twentieth, then down along a cosine."""
-        total = sum(self.steps)
-        warm = max(1, total // 20)
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+        """Learning rate of a step."""
+        total, first = sum(self.steps), self.steps[0]
+        if self.later_rate is None:
+            return _rise_and_fall(step, total, self.learning_rate)
+        if step < first:
+            return _rise_and_fall(step, first, self.learning_rate)
+        return _rise_and_fall(step - first, total - first, self.later_rate)
+
+
+def _rise_and_fall(step: int, num_steps: int, peak: float) -> float:
+    """Up in a line over the first twentieth, then down along a cosine."""
+    warm = max(1, num_steps // 20)
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
 
 
 def choose_recipe(*, pretrained: bool) -> Recipe:
@@ -115,10 +134,12 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
         passes = config.epochs * num_rows
     else:
         passes = max(per_row.sum() * num_rows, recipe.min_passes) / num_networks
+    learning_rate = config.learning_rate or recipe.learning_rate
     return Schedule(
         steps=tuple(max(1, round(passes * share / batch_size)) for share in per_row / per_row.sum()),
         batch_size=batch_size,
-        learning_rate=config.learning_rate or recipe.learning_rate,
+        learning_rate=learning_rate,
+        later_rate=None if recipe.later_share is None else recipe.later_share * learning_rate,
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
         mixup=config.mixup,

@@ -102,20 +102,17 @@ def purify(
     *,
     golden: IntArray,
     fold: IntArray,
-    settles: bool = False,
-    share_right: float | None = None,
     rng: np.random.Generator,
 ) -> Purified:
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
 
     Balanced pairs teach a likelihood ratio; the prior odds of a right label come from the channel, the same for
-    all labels: odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior.
+    all labels: odds(right) = ratio x prior odds. The result is pooled with the channel's own posterior; how many
+    labels are right in the end the ratios alone say.
 
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
         fold: each row's fold, (N,).
-        settles: the mean of p_meta is where the likelihood ratios settle, not what the classifier expects.
-        share_right: mean of p_meta, where it is settled already.
         rng: draws the wrong labels.
     """
     right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng)
@@ -137,8 +134,7 @@ def purify(
             for rows, use in ((right[0], use_right), (wrong[0], use_wrong))
         ]
         ratio[judged] = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
-    if settles and share_right is None:
-        share_right = settle_share(ratio, start=float(consensus.p_clean.mean()))
+    share_right = settle_share(ratio, start=float(consensus.p_clean.mean()))
     p_meta = sigmoid(pool_odds(ratio + prior_odds, odds, share_right=share_right))
     judged_alone = f"the channel judged {starved} of {num_folds} folds alone"
     guards = (f"too few certain rows to train the meta-classifier: {judged_alone}",) if starved else ()
@@ -162,12 +158,12 @@ def settle_share(ratio: FloatArray, *, start: float) -> float:
     return share
 
 
-def pool_odds(by_meta: FloatArray, by_channel: FloatArray, *, share_right: float | None = None) -> FloatArray:
+def pool_odds(by_meta: FloatArray, by_channel: FloatArray, *, share_right: float) -> FloatArray:
     """Weighted mean of the meta-classifier's log-odds and the channel's, (N,) each.
 
-    Pairs from the certain set are easy: a classifier taught by them is too sure of single rows, while it knows better
-    than the channel how many labels are wrong. So its log-odds are first shrunk by the slope that fits the channel's
-    posterior best, and the pool is shifted until as many labels are right as the classifier expects, or `share_right`.
+    Pairs from the certain set are easy: a classifier taught by them is too sure of single rows. So its log-odds are
+    first shrunk by the slope that fits the channel's posterior best. The pool is shifted until its mean is
+    `share_right`: shrunk and averaged odds do not say any more how many labels are wrong.
     """
     sure = np.clip(by_meta, -MAX_ODDS, MAX_ODDS)
     goal = sigmoid(by_channel)
@@ -178,8 +174,7 @@ def pool_odds(by_meta: FloatArray, by_channel: FloatArray, *, share_right: float
 
     slope = minimize(unlikelihood, np.array([0.5, 0.5]), method="L-BFGS-B", bounds=[(0.05, 1), (None, None)]).x[0]
     pooled = META_SHARE * slope * sure + (1 - META_SHARE) * by_channel
-    expected = np.clip(sigmoid(sure).mean() if share_right is None else share_right, EPSILON, 1 - EPSILON)
-    shift = brentq(lambda shift: sigmoid(pooled + shift).mean() - expected, -2 * MAX_ODDS, 2 * MAX_ODDS)
+    shift = brentq(lambda shift: sigmoid(pooled + shift).mean() - share_right, -2 * MAX_ODDS, 2 * MAX_ODDS)
     return np.asarray(pooled + shift)
 
 
