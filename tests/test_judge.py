@@ -90,6 +90,19 @@ def test_a_random_start_believes_less_that_classes_differ(learner_and_judge):
     assert gaps[True] < 0.8 * gaps[False]
 
 
+@pytest.mark.parametrize("from_scratch", [True, False])
+def test_the_first_round_of_a_random_start_settles_how_many_labels_are_right(learner_and_judge, from_scratch: bool):
+    learner, judge = learner_and_judge
+    judge.start_stage(None, from_scratch=from_scratch)
+    levels = [p_meta(run_round(learner, judge)).mean() for _ in range(3)]
+    assert levels[0] == pytest.approx(0.75, abs=0.12)
+    if from_scratch:
+        assert levels == pytest.approx([judge.share_right] * 3, abs=1e-4)
+    else:
+        assert judge.share_right is None
+        assert levels[1] != pytest.approx(levels[2], abs=1e-4)
+
+
 def test_copies_of_a_wrong_label_do_not_bear_each_other_out():
     rng = np.random.default_rng(0)
     truth = np.arange(NUM_ROWS) % 3
@@ -119,4 +132,5 @@ def test_a_restored_judge_goes_on_as_it_would_have(learner_and_judge):
         each.assess(scan, rng=np.random.default_rng(3))
     for name, values in judge.means.items():
         np.testing.assert_array_equal(twin.means[name], values, err_msg=name)
+    assert twin.share_right == judge.share_right
     assert twin.num_rounds == judge.num_rounds == 4

@@ -84,6 +84,7 @@ class Judge:
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
         pull: how strongly the classes' shares of wrong labels are drawn together at least.
+        share_right: of the labels, where the first round of a random start settled it; else None.
         lesson: what to teach next.
     """
 
@@ -102,11 +103,12 @@ class Judge:
         """Forget the means; from here on the anchor's view is looked at too.
 
         Args:
-            from_scratch: the networks start at random. It is then believed less that one class is mislabelled more
-                than another, and the first round stays in the means.
+            from_scratch: the networks start at random. The first round then settles for good how many labels are
+                right and stays in the means, and it is believed less that one class is mislabelled more than another.
         """
         self.anchor, self.from_scratch = anchor, from_scratch
         self.pull = PULL_FROM_SCRATCH if from_scratch else PULL
+        self.share_right: float | None = None
         self.means: dict[str, FloatArray] = {}
         self.change = np.inf
 
@@ -120,6 +122,8 @@ class Judge:
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
         consensus = reach_consensus(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
         purified = self._purify(views, consensus, division, rng)
+        if self.from_scratch and self.share_right is None:
+            self.share_right = float(purified.p_meta.mean())
         assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
         self._average(assessment)
         p_clean = sigmoid(self.means["p_meta"])
@@ -168,6 +172,7 @@ class Judge:
             labels.given,
             golden=labels.golden,
             fold=labels.fold,
+            share_right=self.share_right,
             rng=rng,
         )
 
@@ -202,6 +207,8 @@ class Judge:
         state |= {"labelled": lesson.labelled, "targets": lesson.targets}
         state |= {"guesses": lesson.guesses, "weights": lesson.weights}
         state["num_rounds"] = np.array([self.num_rounds])
+        if self.share_right is not None:
+            state["share_right"] = np.array([self.share_right])
         if self.anchor is not None:
             state["anchor_probs"] = self.anchor.probs
         return state
@@ -211,6 +218,7 @@ class Judge:
         self.trust, self.hits, self.losses = state["trust"], state["hits"], state["losses"]
         self.means = {name.removeprefix("mean_"): values for name, values in state.items() if name.startswith("mean_")}
         self.num_rounds = int(state["num_rounds"].item())
+        self.share_right = float(state["share_right"].item()) if "share_right" in state else None
         self.lesson = Lesson(
             labelled=np.asarray(state["labelled"], dtype=bool),
             targets=state["targets"],

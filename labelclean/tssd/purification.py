@@ -102,6 +102,7 @@ def purify(
     *,
     golden: IntArray,
     fold: IntArray,
+    share_right: float | None = None,
     rng: np.random.Generator,
 ) -> Purified:
     """Judge every row by a classifier trained on the certain set and the golden rows of the other folds.
@@ -113,6 +114,7 @@ def purify(
     Args:
         golden: true labels where known, UNKNOWN elsewhere, (N,).
         fold: each row's fold, (N,).
+        share_right: of the labels, where it is settled already.
         rng: draws the wrong labels.
     """
     right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng)
@@ -134,7 +136,8 @@ def purify(
             for rows, use in ((right[0], use_right), (wrong[0], use_wrong))
         ]
         ratio[judged] = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
-    share_right = settle_share(ratio, start=float(consensus.p_clean.mean()))
+    if share_right is None:
+        share_right = settle_share(ratio, start=float(consensus.p_clean.mean()))
     p_meta = sigmoid(pool_odds(ratio + prior_odds, odds, share_right=share_right))
     judged_alone = f"the channel judged {starved} of {num_folds} folds alone"
     guards = (f"too few certain rows to train the meta-classifier: {judged_alone}",) if starved else ()
