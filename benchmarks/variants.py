@@ -138,6 +138,7 @@ VARIANTS = (
     Variant(name="no MSP", settings={"purification": False}),
     Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),
     Variant(name="MSP without the channel's odds", stand_ins={"labelclean.train.judge.gather_evidence": without_odds}),
+    Variant(name="MSP without settling the level", stand_ins={"labelclean.tssd.purification.MAX_STEPS": 1}),
     Variant(name="MSP without drawn wrong pairs", stand_ins=pairs_without("drawn")),
     Variant(name="MSP without certain negatives", stand_ins=pairs_without("given")),
     Variant(name="MSP, wrong pairs drawn evenly", stand_ins={"labelclean.tssd.purification.draw_wrong": draw_evenly}),
