@@ -83,7 +83,7 @@ class Judge:
             round.
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
-        pull: how strongly the classes' shares of wrong labels are drawn together at least.
+        from_scratch: whether the networks of this stage started at random.
         share_right: of the labels, where the first round of a random start settled it; else None.
         lesson: what to teach next.
     """
@@ -99,6 +99,11 @@ class Judge:
         self.lesson = first_lesson(labels.best_known, num_classes=labels.num_classes)
         self.start_stage(None)
 
+    @property
+    def pull(self) -> float:
+        """How strongly the classes' shares of wrong labels are drawn together at least."""
+        return PULL_FROM_SCRATCH if self.from_scratch else PULL
+
     def start_stage(self, anchor: Scan | None, *, from_scratch: bool = False) -> None:
         """Forget the means; from here on the anchor's view is looked at too.
 
@@ -107,7 +112,6 @@ class Judge:
                 right and stays in the means, and it is believed less that one class is mislabelled more than another.
         """
         self.anchor, self.from_scratch = anchor, from_scratch
-        self.pull = PULL_FROM_SCRATCH if from_scratch else PULL
         self.share_right: float | None = None
         self.means: dict[str, FloatArray] = {}
         self.change = np.inf
