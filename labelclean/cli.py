@@ -118,6 +118,7 @@ def fit(
     trust: options.Trust = None,
     distrust: options.Distrust = None,
     certain: options.Certain = None,
+    reject_precision: options.RejectPrecision = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:

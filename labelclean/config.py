@@ -83,6 +83,9 @@ class FitConfig:
     """Both streams below: certain negative, in (0, trust]."""
     certain: float = 0.95
     """Both streams above in the mean of the rounds: verdict certain_clean, in [trust, 1)."""
+    reject_precision: float = 0.75
+    """Uncertain labels are rejected up to a p_clean of one half, and beyond where that raises the expected F1, as long
+    as this share of the rejected ones is expected to be wrong, in [0, 1]; 1: up to one half."""
     num_neighbors: int = 50
     """Neighbours that vote on a row, >= 1."""
     folds: int = 5
@@ -181,6 +184,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "trust": (0.5, 0.999),
     "distrust": (0.001, 0.999),
     "certain": (0.5, 0.999),
+    "reject_precision": (0, 1),
     "num_neighbors": (1, 1000),
     "folds": (2, 20),
     "batch_size": (0, 65536),

@@ -204,9 +204,9 @@ def render_exported(exported: Exported) -> None:
     show_line(f"{len(selected.rows):,} of {number(exported.num_rows, 'row')}{relabelled}")
     if selected.num_contradicted:
         show_line(f"  {selected.num_contradicted:,} left out: another label of the same picture is likelier")
-    if selected.num_without_other:
-        same = number(selected.num_without_other, "rejected row")
-        show_line(f"  {same} left out: no other label is suggested")
+    if selected.num_without_better:
+        same = number(selected.num_without_better, "rejected row")
+        show_line(f"  {same} left out: no other label is likelier than the given one")
     if selected.cut is not None:
         show_line(f"  {_assurance(selected.cut)}")
     show_line(f"  {exported.file}")

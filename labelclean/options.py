@@ -132,6 +132,10 @@ Streams = Annotated[config.StreamKind | None, _setting("streams", METHOD, "How s
 Trust = Annotated[float | None, _setting("trust", METHOD, "Both streams above it: the label is trusted.")]
 Distrust = Annotated[float | None, _setting("distrust", METHOD, "Both streams below it: the label is wrong.")]
 Certain = Annotated[float | None, _setting("certain", METHOD, "Both streams above it at the end: certain_clean.")]
+RejectPrecision = Annotated[
+    float | None,
+    _setting("reject_precision", METHOD, "So many rejected rows shall be wrong; 1: reject up to p_clean 0.5 only."),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no report.", rich_help_panel=OUTPUT)]

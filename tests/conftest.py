@@ -81,6 +81,7 @@ def make_findings(rows: Sequence[int], **changes: Any) -> Findings:
         "rows": np.array(rows, dtype=np.int64),
         "bins": np.full(count, Bin.CERTAIN_POSITIVE),
         "accepted": np.zeros(count, dtype=bool),
+        "cut": 0.5,
         "p_clean": np.full(count, 0.9),
         "suggested_ids": np.zeros(count, dtype=np.int64),
         "outlier_score": np.full(count, 0.1),

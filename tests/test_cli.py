@@ -261,7 +261,7 @@ def test_every_setting_of_the_configuration_has_the_flag_that_is_promised(run: R
     out = run("fit", "--help")[1]
     flags = (
         "out seed device effort backbone weights model-kwargs stem image-size mean std batch-size rounds epochs judge "
-        "streams trust distrust certain"
+        "streams trust distrust certain reject-precision"
     )
     more = "workers golden path-column label-column config strict resume overwrite quiet verbose"
     assert [flag for flag in f"{flags} {more}".split() if f"--{flag} " not in out] == []

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import timm
+from PIL import Image
 from safetensors.torch import load_file
 
 from labelclean.results.run_folder import RunFolder, read_history
@@ -58,6 +59,27 @@ def test_certain_clean_are_those_of_which_both_streams_are_sure(data: Path, tmp_
         assert sure[certain].min() > least > sure[~certain].max()
         numbers.append(certain.sum())
     assert numbers[0] > numbers[1] > 0
+
+
+def test_rejection_reaches_as_far_as_its_precision_lets_it(data: Path, tmp_path: Path):
+    """A fourth of the pictures shows nothing, so that their labels are in doubt."""
+    shutil.copytree(data, tmp_path / "data")
+    rng = np.random.default_rng(0)
+    for row in range(0, NUM_IMAGES, 4):
+        grain = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(grain).save(tmp_path / "data" / "images" / f"{row:02}.png")
+    words = ("--effort", "quick", "--weights", data / "weights.safetensors", "--rounds", 1)
+    words += ("--streams", "mixture", "--certain", 0.999)
+    cuts, rejected = [], []
+    for precision in (1, 0):
+        folder = tmp_path / str(precision)
+        assert call(*fit_words(tmp_path / "data", folder, *words, "--reject-precision", precision)) == 0
+        frame = frame_of(folder).query("division == 'uncertain'")
+        cuts.append(json.loads(read_metadata(table_of(folder))["cut"]))
+        rejected.append(set(frame["row"][frame["verdict"] == "rejected"]))
+        assert (frame["verdict"] == "rejected").tolist() == (frame["p_clean"] <= cuts[-1]).tolist()
+    assert cuts[0] == 0.5 < cuts[1]
+    assert rejected[0] < rejected[1] < set(frame["row"])
 
 
 def test_run_folder_holds_what_it_should(small_run: Path):

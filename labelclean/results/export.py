@@ -49,7 +49,7 @@ class Selection:
 
     Attributes:
         keep: rows with these verdicts.
-        relabel: rejected rows too, with their suggested label, where that is another one.
+        relabel: rejected rows too, with their suggested label, where that is likelier than the given one.
         budget: instead, so many rows that are the likeliest to be wrong, worst first.
         precision: instead, as many rows as hold this share of right labels, in (0, 1).
     """
@@ -85,13 +85,13 @@ class Selected:
         rows: their positions, in the order in which they are written.
         cut: for a wanted precision; None otherwise.
         num_contradicted: left out because another label of the same picture is likelier.
-        num_without_other: rejected rows that were to be relabelled, left out because no other label is suggested.
+        num_without_better: rejected rows that were to be relabelled, left out because no other label is likelier.
     """
 
     rows: IntArray
     cut: Cut | None = None
     num_contradicted: int = 0
-    num_without_other: int = 0
+    num_without_better: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,14 +212,16 @@ def select(verdicts: pa.Table, selection: Selection) -> Selected:
 
 
 def _relabelled(verdicts: pa.Table, is_kept: BoolArray, is_rejected: BoolArray) -> Selected:
-    """The kept rows, and all rejected rows for which another label than the given one is suggested."""
-    is_other = pc.fill_null(pc.not_equal(verdicts["suggested_label"], verdicts["label"]), False).to_numpy()
+    """The kept rows, and all rejected rows for which another label is likelier than the given one."""
+    is_other = pc.not_equal(verdicts["suggested_label"], verdicts["label"])
+    is_likelier = pc.greater(verdicts["p_suggested"], verdicts["p_clean"])
+    is_better = pc.fill_null(pc.and_(is_other, is_likelier), False).to_numpy()
     written = verdicts.select(["duplicate_group"]).append_column("label", _relabel(verdicts, is_rejected))
     written = written.append_column(
         "p_clean", pc.if_else(pa.array(is_rejected), verdicts["p_suggested"], verdicts["p_clean"])
     )
-    agreeing = _agreeing(written, np.flatnonzero(np.where(is_rejected, is_other, is_kept)))
-    return dataclasses.replace(agreeing, num_without_other=int((is_rejected & ~is_other).sum()))
+    agreeing = _agreeing(written, np.flatnonzero(np.where(is_rejected, is_better, is_kept)))
+    return dataclasses.replace(agreeing, num_without_better=int((is_rejected & ~is_better).sum()))
 
 
 def _relabel(verdicts: pa.Table, is_rejected: BoolArray) -> pa.ChunkedArray:

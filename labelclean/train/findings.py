@@ -28,6 +28,7 @@ from labelclean.tssd.division import bin_rows
 from labelclean.tssd.numbers import sigmoid
 from labelclean.tssd.purification import calibrate
 from labelclean.tssd.rates import WrongLabels
+from labelclean.tssd.rejection import rejection_cut
 from labelclean.tssd.semisup import correct_prior
 
 
@@ -49,7 +50,8 @@ def conclude(
     p_loss, p_feature, p_meta = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature", "p_meta"))
     division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
-    accepted = division.uncertain & (p_clean > 0.5)
+    cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
+    accepted = division.uncertain & (p_clean > cut)
     rejected = division.negative | (division.uncertain & ~accepted)
     wrong = WrongLabels(
         ways=(p_loss, p_feature, p_clean),
@@ -72,6 +74,7 @@ def conclude(
         rows=rows,
         bins=division.bins,
         accepted=accepted,
+        cut=cut,
         p_clean=p_clean,
         p_loss=p_loss,
         p_feature=p_feature,
