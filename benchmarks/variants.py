@@ -142,6 +142,8 @@ VARIANTS = (
     Variant(name="MSP without drawn wrong pairs", stand_ins=pairs_without("drawn")),
     Variant(name="MSP without certain negatives", stand_ins=pairs_without("given")),
     Variant(name="MSP, wrong pairs drawn evenly", stand_ins={"labelclean.tssd.purification.draw_wrong": draw_evenly}),
+    Variant(name="rejected up to one half alone", settings={"reject_precision": 1.0}),
+    Variant(name="rejected for the expected F1 alone", settings={"reject_precision": 0.0}),
     Variant(name="one round", settings={"rounds": 1}),
     Variant(name="each round for itself, no running means", stand_ins={"labelclean.train.judge.NEWEST": 1.0}),
     Variant(name="all rounds, settled or not", stand_ins={"labelclean.train.loop.SETTLED": 0.0}),
