@@ -134,7 +134,9 @@ Distrust = Annotated[float | None, _setting("distrust", METHOD, "Both streams be
 Certain = Annotated[float | None, _setting("certain", METHOD, "Both streams above it at the end: certain_clean.")]
 RejectPrecision = Annotated[
     float | None,
-    _setting("reject_precision", METHOD, "So many rejected rows shall be wrong; 1: reject up to p_clean 0.5 only."),
+    _setting(
+        "reject_precision", METHOD, "Least share of wrong labels for rejecting beyond p_clean 0.5; 1: never beyond."
+    ),
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.", rich_help_panel=OUTPUT)]
