@@ -197,8 +197,7 @@ class Findings:
     Attributes:
         rows: positions in the index, ascending, (M,).
         bins: a `Bin` per row by the last division, (M,).
-        accepted: uncertain rows that purification accepted, (M,): those with a p_clean above the cut.
-        cut: p_clean up to which uncertain rows are rejected.
+        cut: p_clean up to which uncertain rows are rejected; those above it are purified.
         p_clean: calibrated P(label right), (M,).
         p_loss, p_feature, p_meta: posterior of each stream and of the meta-classifier, (M,).
         suggested_ids: most probable class, (M,).
@@ -219,7 +218,6 @@ class Findings:
 
     rows: IntArray
     bins: IntArray
-    accepted: BoolArray
     cut: float
     p_clean: FloatArray
     p_loss: FloatArray

@@ -80,7 +80,6 @@ def make_findings(rows: Sequence[int], **changes: Any) -> Findings:
     content: dict[str, Any] = {
         "rows": np.array(rows, dtype=np.int64),
         "bins": np.full(count, Bin.CERTAIN_POSITIVE),
-        "accepted": np.zeros(count, dtype=bool),
         "cut": 0.5,
         "p_clean": np.full(count, 0.9),
         "suggested_ids": np.zeros(count, dtype=np.int64),
@@ -104,7 +103,6 @@ def finished_run(tmp_path: Path) -> RunFolder:
     findings = make_findings(
         range(8),
         bins=np.array([0, 2, 1, 0, 0, 2, 1, 0]),
-        accepted=np.array([0, 1, 0, 0, 0, 0, 0, 0], dtype=bool),
         p_clean=np.array([0.99, 0.7, 0.05, 0.9, 0.95, 0.4, 0.1, 0.8]),
         suggested_ids=np.array([0, 0, 1, 1, 1, 0, 0, 2]),
         duplicate_group=np.array([5, -1, 5, 6, 6, -1, -1, -1]),

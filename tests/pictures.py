@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from labelclean import cli
 from labelclean.results.run_folder import RunFolder
-from labelclean.results.verdicts import COLUMNS
+from labelclean.results.verdicts import COLUMNS, read_metadata
 
 NUM_IMAGES, NUM_FLIPPED = 66, 7
 CLASSES = ("apple", "brick", "cloud")
@@ -111,8 +111,9 @@ def image_passes(folder: Path) -> dict[str, int]:
     return passes
 
 
-def assert_sound(frame: pd.DataFrame, num_rows: int) -> None:
+def assert_sound(folder: Path, num_rows: int) -> None:
     """A row for every row; judged ones with all evidence, and a verdict that follows from it."""
+    frame = frame_of(folder)
     assert frame["row"].tolist() == list(range(num_rows))
     judged = frame[frame["verdict"] != "unreadable"]
     filled = [name for name in COLUMNS.names if name not in ("duplicate_group", "error")]
@@ -124,10 +125,8 @@ def assert_sound(frame: pd.DataFrame, num_rows: int) -> None:
         "certain_positive": ("certain_clean", "streams_agree_clean"),
         "certain_negative": ("rejected", "streams_agree_noisy"),
     }
-    blind = judged[~judged["reason"].str.startswith("golden")]
-    uncertain = blind[blind["division"] == "uncertain"]
-    cut = uncertain["p_clean"][uncertain["verdict"] == "rejected"].max()
-    for _, row in blind.iterrows():
-        is_purified = row["p_clean"] > (0.5 if np.isnan(cut) else max(0.5, cut))
-        purified = ("purified", "msp_accepted") if is_purified else ("rejected", "msp_declined")
+    cut = json.loads(read_metadata(table_of(folder))["cut"])
+    assert cut >= 0.5
+    for _, row in judged[~judged["reason"].str.startswith("golden")].iterrows():
+        purified = ("purified", "msp_accepted") if row["p_clean"] > cut else ("rejected", "msp_declined")
         assert (row["verdict"], row["reason"]) == certain.get(row["division"], purified)

@@ -37,7 +37,7 @@ from tests.pictures import (
 def test_every_row_gets_a_verdict(data: Path, small_run: Path):
     frame = frame_of(small_run)
     index = pd.read_csv(data / "labels.csv", keep_default_na=False)
-    assert_sound(frame, len(index))
+    assert_sound(small_run, len(index))
     assert frame["path"].tolist() == index["path"].tolist()
     assert frame["label"].fillna("").tolist() == index["label"].tolist()
     assert frame["true_label"].tolist() == index["true_label"].tolist()
@@ -159,7 +159,7 @@ def test_thorough_with_every_judge(data: Path, tmp_path: Path, judge: str):
     weights = ("--weights", data / "weights.safetensors")
     out = tmp_path / "run"
     assert call(*fit_words(data, out, "--effort", "thorough", "--judge", judge, *weights)) == 0
-    assert_sound(frame_of(out), NUM_IMAGES + len(FAULTS))
+    assert_sound(out, NUM_IMAGES + len(FAULTS))
     history = read_history(RunFolder(out)).to_pandas()
     assert history["stage"].tolist() == ["frozen"] * 2 + ["finetune"] * 2
     frozen_passes = 2 * NUM_IMAGES
@@ -172,7 +172,7 @@ def test_quick_trains_heads_only(data: Path, tmp_path: Path):
     weights = ("--weights", data / "weights.safetensors")
     out = tmp_path / "run"
     assert call(*fit_words(data, out, "--effort", "quick", *weights)) == 0
-    assert_sound(frame_of(out), NUM_IMAGES + len(FAULTS))
+    assert_sound(out, NUM_IMAGES + len(FAULTS))
     assert image_passes(out) == {"forward": 2 * NUM_IMAGES, "backward": 0}
     assert set(read_history(RunFolder(out))["stage"].to_pylist()) == {"frozen"}
     assert "heads.4.weight" in load_file(out / "model.safetensors")
@@ -193,7 +193,7 @@ def test_other_settings(data: Path, tmp_path: Path, setting: str):
     (tmp_path / "fit.toml").write_text(f"{SETTINGS}\n{setting}\n")
     words = ("fit", data / "images", data / "labels.csv", "--config", tmp_path / "fit.toml", "--quiet")
     assert call(*words, "--out", tmp_path / "run") == 0
-    assert_sound(frame_of(tmp_path / "run"), NUM_IMAGES + len(FAULTS))
+    assert_sound(tmp_path / "run", NUM_IMAGES + len(FAULTS))
 
 
 # --- the forms of the input
@@ -213,7 +213,7 @@ def test_golden_labels_decide_their_rows(data: Path, tmp_path: Path, form: str):
     index.to_csv(tmp_path / "labels.csv", index=False)
     assert call(*fit_words(data, tmp_path / "run", *more, index=tmp_path / "labels.csv")) == 0
     frame = frame_of(tmp_path / "run")
-    assert_sound(frame, NUM_IMAGES)
+    assert_sound(tmp_path / "run", NUM_IMAGES)
     known, right = frame[trusted], (frame["label"] == frame["true_label"])[trusted]
     assert known["reason"].tolist() == ["golden_confirms" if fine else "golden_contradicts" for fine in right]
     assert known["p_clean"].tolist() == right.astype(float).tolist()
@@ -229,7 +229,7 @@ def test_class_folders_need_no_index(data: Path, tmp_path: Path, run: Run):
     assert code == 0, err
     assert "certain_clean" in out
     frame = frame_of(tmp_path / "runs" / "fruit")
-    assert_sound(frame, 30)
+    assert_sound(tmp_path / "runs" / "fruit", 30)
     assert frame["path"][0] == "apple/00.png"
     assert set(frame["label"]) == set(CLASSES)
 
@@ -239,7 +239,7 @@ def test_groups_are_taken_and_one_group_alone_is_refused(data: Path, tmp_path: P
     index.assign(group=index.index // 6).to_csv("grouped.csv", index=False)
     index.assign(group="all").to_csv("one.csv", index=False)
     assert run(*fit_words(data, tmp_path / "run", index=Path("grouped.csv")))[0] == 0
-    assert_sound(frame_of(tmp_path / "run"), NUM_IMAGES)
+    assert_sound(tmp_path / "run", NUM_IMAGES)
     code, _, err = run(*fit_words(data, tmp_path / "one", index=Path("one.csv")))
     assert code == 1
     assert "one group" in err
@@ -264,7 +264,7 @@ def test_labels_that_look_like_something_else_stay_as_they_are(data: Path, tmp_p
     index.to_csv("labels.csv", index=False)
     assert run(*fit_words(data, tmp_path / "run", index=Path("labels.csv")))[0] == 0
     frame = frame_of(tmp_path / "run")
-    assert_sound(frame, NUM_IMAGES)
+    assert_sound(tmp_path / "run", NUM_IMAGES)
     assert frame["label"].tolist() == index["label"].tolist()
     assert set(frame["suggested_label"]) <= set(names.values())
     assert json.loads(read_metadata(table_of(tmp_path / "run"))["class_names"]) == sorted(names.values())
@@ -277,7 +277,7 @@ def test_numbers_as_labels_and_missing_ones(data: Path, tmp_path: Path, run: Run
     index.assign(label=numbers).to_parquet("labels.parquet")
     assert run(*fit_words(data, tmp_path / "run", index=Path("labels.parquet")))[0] == 0
     frame = frame_of(tmp_path / "run")
-    assert_sound(frame, NUM_IMAGES)
+    assert_sound(tmp_path / "run", NUM_IMAGES)
     assert (frame["verdict"][5], frame["reason"][5]) == ("unreadable", "missing_label")
     assert set(frame["label"].dropna()) == {"0", "1", "2"}
 
@@ -288,7 +288,7 @@ def test_class_of_which_no_row_can_be_judged(data: Path, tmp_path: Path, run: Ru
     pd.concat([index, lost]).to_csv("labels.csv", index=False)
     assert run(*fit_words(data, tmp_path / "run", index=Path("labels.csv")))[0] == 0
     frame = frame_of(tmp_path / "run")
-    assert_sound(frame, NUM_IMAGES + 1)
+    assert_sound(tmp_path / "run", NUM_IMAGES + 1)
     assert "unicorn" not in set(frame["suggested_label"].dropna())
 
 
@@ -298,7 +298,7 @@ def test_four_rows_are_enough(data: Path, tmp_path: Path, run: Run):
         weights = ("--weights", data / "weights.safetensors", "--effort", effort)
         code, _, err = run(*fit_words(data, tmp_path / effort, *weights, index=Path("labels.csv")))
         assert code == 0, err
-        assert_sound(frame_of(tmp_path / effort), 4)
+        assert_sound(tmp_path / effort, 4)
 
 
 # --- what cannot be done

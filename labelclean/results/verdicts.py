@@ -215,7 +215,7 @@ def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fau
 
 def _outcomes(findings: Findings, label_ids: IntArray, golden_ids: IntArray) -> IntArray:
     """Position in OUTCOMES of each judged row, (M,)."""
-    purified = np.where(findings.accepted, ACCEPTED, DECLINED)
+    purified = np.where(findings.p_clean > findings.cut, ACCEPTED, DECLINED)
     by_bin = np.select(
         [findings.bins == Bin.CERTAIN_POSITIVE, findings.bins == Bin.CERTAIN_NEGATIVE],
         [TRUSTED, DISTRUSTED],

@@ -51,16 +51,8 @@ def conclude(
     division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
-    accepted = division.uncertain & (p_clean > cut)
-    rejected = division.negative | (division.uncertain & ~accepted)
-    wrong = WrongLabels(
-        ways=(p_loss, p_feature, p_clean),
-        blind=p_meta,
-        known=labels.golden != UNKNOWN,
-        is_wrong=labels.golden != labels.given,
-        chances=labels.golden_chances,
-        draws=labels.golden_draws,
-    )
+    rejected = division.negative | (division.uncertain & (p_clean <= cut))
+    wrong = _wrong_labels(labels, ways=(p_loss, p_feature, p_clean), blind=p_meta)
     noise = wrong.share(np.ones(len(rows), dtype=bool))
     assert noise is not None  # there are rows
     by_class = [wrong.share(labels.given == label) for label in range(labels.num_classes)]
@@ -73,7 +65,6 @@ def conclude(
     return Findings(
         rows=rows,
         bins=division.bins,
-        accepted=accepted,
         cut=cut,
         p_clean=p_clean,
         p_loss=p_loss,
@@ -92,6 +83,18 @@ def conclude(
         precision=wrong.share(rejected),
         recall=wrong.capture(rejected),
         history=tuple(result.history),
+    )
+
+
+def _wrong_labels(labels: Labels, *, ways: tuple[FloatArray, ...], blind: FloatArray) -> WrongLabels:
+    """Counts wrong labels by R ways, the best one last, and by what the golden rows show, (N,) each."""
+    return WrongLabels(
+        ways=ways,
+        blind=blind,
+        known=labels.golden != UNKNOWN,
+        is_wrong=labels.golden != labels.given,
+        chances=labels.golden_chances,
+        draws=labels.golden_draws,
     )
 
 

@@ -13,9 +13,8 @@ from labelclean.records import FloatArray
 def rejection_cut(p_clean: FloatArray, *, precision: float) -> float:
     """The highest p_clean at which a label is rejected: one half, or more where that raises the expected F1.
 
-    A label that is as likely wrong as right is always rejected. Beyond, where rejections are scarce or doubts many,
-    rejecting some labels that are likelier right than wrong catches more wrong ones than it costs in precision; but
-    only as long as the rejected rows hold a share of wrong labels that is worth somebody's look.
+    A label that is as likely wrong as right is always rejected. Rejecting some that are likelier right may catch more
+    wrong ones than it costs in precision, but the rejected rows shall hold a share of wrong ones that is worth a look.
 
     Args:
         p_clean: P(label right), (N,).
@@ -25,10 +24,10 @@ def rejection_cut(p_clean: FloatArray, *, precision: float) -> float:
     """
     if not len(p_clean):
         return 0.5
-    doubts = 1 - np.sort(p_clean)
-    num_rejected = np.arange(1, len(doubts) + 1)
-    num_wrong = np.cumsum(doubts)
+    worst_first = np.sort(p_clean)
+    num_rejected = np.arange(1, len(worst_first) + 1)
+    num_wrong = np.cumsum(1 - worst_first)
     best = int((num_wrong / (num_rejected + num_wrong[-1])).argmax()) + 1
     held = int((num_wrong / num_rejected >= precision).sum())  # the worst rows come first: the share only falls
     num_best = min(best, held)
-    return max(0.5, float(1 - doubts[num_best - 1])) if num_best else 0.5
+    return max(0.5, float(worst_first[num_best - 1])) if num_best else 0.5
