@@ -104,6 +104,7 @@ def test_metadata_describes_the_run():
         [0, 1],
         class_noise={1: Estimate(value=0.2, low=0.1, high=0.3)},
         recall=Estimate(value=0.5, low=0.4, high=0.6),
+        p_clean=np.array([0.1, 0.55]),
         cut=0.55,
     )
     table = verdict_table(
@@ -114,7 +115,7 @@ def test_metadata_describes_the_run():
     assert json.loads(metadata["class_names"]) == ["b", "ä"]
     assert json.loads(metadata["config"])["seed"] == 7
     assert (metadata["seed"], metadata["fingerprint"], metadata["schema_version"]) == ("7", "f00", "3")
-    assert json.loads(metadata["cut"]) == 0.55
+    assert json.loads(metadata["cut"]) == table["p_clean"].to_pylist()[1] == np.float32(0.55)
     assert json.loads(metadata["noise_rate"]) == [0.25, 0.2, 0.3]
     assert json.loads(metadata["noise_by_class"]) == {"ä": [0.2, 0.1, 0.3]}
     assert json.loads(metadata["expected_precision"]) is None

@@ -169,7 +169,7 @@ def _self_description(manifest: Manifest, findings: Findings) -> dict[str, str]:
         "schema_version": SCHEMA_VERSION,
         "version": labelclean.__version__,
         "class_names": json.dumps(list(manifest.class_names)),
-        "cut": json.dumps(findings.cut),
+        "cut": json.dumps(float(np.float32(findings.cut))),  # to be compared with the column
         "noise_rate": json.dumps(_triple(findings.noise)),
         "noise_by_class": json.dumps(by_class),
         "expected_precision": json.dumps(_triple(findings.precision)),
