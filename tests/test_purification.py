@@ -24,6 +24,7 @@ from labelclean.tssd.purification import (
     pool_odds,
     purify,
     settle_share,
+    soften,
     training_pairs,
 )
 from labelclean.tssd.streams import Consensus, channel_streams, reach_consensus
@@ -237,6 +238,13 @@ def test_golden_rows_calibrate_an_overconfident_p_clean():
     assert (np.diff(ranked) > -1e-12).all()
     assert len(np.unique(calibrated)) == len(np.unique(overconfident))
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
+
+
+def test_softening_weakens_doubts_and_keeps_their_order():
+    odds = np.array([-9.0, -3.0, -0.3, 0.0, 0.3, 3.0, 9.0])
+    softened = soften(odds)
+    np.testing.assert_allclose(softened, [-6.0, -2.0, -0.2, 0.0, 0.3, 3.0, 9.0])
+    assert sigmoid(softened[3]) == 0.5
 
 
 def test_without_golden_rows_p_clean_stays_as_it_is():
