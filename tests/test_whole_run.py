@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from labelclean.results.run_folder import RunFolder, read_history
 from labelclean.results.verdicts import read_metadata
+from labelclean.tssd import purification
+from labelclean.tssd.numbers import log_odds
 from tests.conftest import Run
 from tests.pictures import (
     CLASSES,
@@ -80,6 +82,20 @@ def test_rejection_reaches_as_far_as_its_precision_lets_it(data: Path, tmp_path:
         assert (frame["verdict"] == "rejected").tolist() == (frame["p_clean"] <= cuts[-1]).tolist()
     assert cuts[0] == 0.5 < cuts[1]
     assert rejected[0] < rejected[1] < set(frame["row"])
+
+
+def test_doubts_are_softened_in_the_end(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    words = ("--effort", "quick", "--weights", data / "weights.safetensors", "--rounds", 1)
+    odds = []
+    for weight in (1.0, 0.5):
+        monkeypatch.setattr(purification, "DOUBT_WEIGHT", weight)
+        assert call(*fit_words(data, tmp_path / str(weight), *words)) == 0
+        frame = frame_of(tmp_path / str(weight)).query("verdict != 'unreadable'")
+        assert frame["p_clean"].equals(frame["p_meta"])  # nothing is golden
+        odds.append(log_odds(frame["p_clean"].to_numpy()))
+    as_found, softened = odds
+    assert (as_found < -1).sum() >= NUM_FLIPPED / 2
+    np.testing.assert_allclose(softened, np.where(as_found < 0, as_found / 2, as_found), rtol=1e-3, atol=1e-4)
 
 
 def test_run_folder_holds_what_it_should(small_run: Path):
