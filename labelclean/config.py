@@ -34,7 +34,7 @@ class FitConfig:
     effort: Effort = "standard"
     """What the job may cost; chooses the defaults in PRESETS."""
     seed: int = 0
-    """Start of every random choice, >= 0. On the CPU of one machine the same seed gives the same verdicts."""
+    """Start of every random choice, >= 0. On one CPU the same seed, threads and precision give the same verdicts."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps: where the networks run."""
     workers: int = 0
@@ -67,7 +67,7 @@ class FitConfig:
     """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0; at most so many: they end
     when nothing moves any more."""
     rounds: int = 0
-    """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 3 from
+    """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 1 from
     a random start. Where the backbone stays frozen: at most so many, as with warm_rounds."""
     judge: JudgeKind = "auto"
     """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
@@ -97,7 +97,8 @@ class FitConfig:
     """Rows per training step, >= 2; 0: by the number of rows, 32 to 128."""
     epochs: float = 0.0
     """Passes of each network over the data in all rounds together, >= 0; 0: in each round, all networks together, four
-    from pre-trained weights; nine from a random start, and 60,000 image passes in all at least."""
+    from pre-trained weights; from a random start 27 in the first and 3 in each other, and 60,000 image passes in all at
+    least."""
     learning_rate: float = 0.0
     """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start."""
     weight_decay: float = 5e-4

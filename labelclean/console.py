@@ -233,8 +233,8 @@ def render_chosen(chosen: Chosen) -> None:
 
 
 def show_json(content: dict[str, Any]) -> None:
-    """Write JSON to stdout."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON to stdout, in ASCII, which every terminal and pipe leaves as it is."""
+    sys.stdout.write(json.dumps(content, indent=2) + "\n")
     sys.stdout.flush()
 
 

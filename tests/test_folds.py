@@ -59,6 +59,13 @@ def test_no_fold_is_empty_that_need_not_be():
     assert np.bincount(folds, minlength=2).tolist() == [1, 3]
 
 
+def test_fewer_groups_than_folds_leave_no_fold_empty():
+    for num_groups in (2, 3, 4):
+        groups = np.arange(120) % num_groups
+        fold = assign_folds(np.arange(120) % 4, groups, num_folds=5, rng=np.random.default_rng(0))
+        assert set(fold) == set(range(num_groups))
+
+
 def test_folds_depend_on_the_seed_alone():
     labels = np.arange(50) % 2
     one, same, other = (

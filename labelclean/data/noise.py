@@ -56,7 +56,7 @@ def mistakes(kind: NoiseKind, class_rows: IntArray, *, confusion: FloatArray | N
 def corrupt(labels: IntArray, table: FloatArray, *, rate: float, rng: np.random.Generator) -> IntArray:
     """Labels of which exactly round(rate * N) are wrong.
 
-    A row goes wrong with a chance proportional to its class's row sum in the table.
+    Rows are drawn one after the other, with weights that are their classes' row sums in the table.
 
     Args:
         labels: class ids, UNKNOWN where missing; those stay, and do not count towards N, (N,).

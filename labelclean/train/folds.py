@@ -34,7 +34,9 @@ def join_groups(group_ids: IntArray, digests: ByteArray) -> IntArray:
 
 
 def assign_folds(labels: IntArray, groups: IntArray, *, num_folds: int, rng: np.random.Generator) -> IntArray:
-    """A fold for every row, (N,): groups stay whole, and each class is dealt out evenly.
+    """A fold for every row, (N,): groups stay whole, each class is dealt out evenly, and no fold is empty.
+
+    Where there are fewer groups than folds there are fewer folds, numbered from 0.
 
     Groups of several rows come first, the largest at the head, each into the fold that has the fewest rows of its class
     so far, among such the fewest in all, and among such the last: the first one is no haunt of large groups. Then
@@ -58,7 +60,7 @@ def assign_folds(labels: IntArray, groups: IntArray, *, num_folds: int, rng: np.
     single = order[sizes[order] == 1]
     single = single[np.argsort(label_of[single], kind="stable")]
     fold_of_group[single] = _fill_up(label_of[single], held)
-    return fold_of_group[groups]
+    return np.unique(fold_of_group[groups], return_inverse=True)[1]
 
 
 def _fill_up(labels: IntArray, held: IntArray) -> IntArray:

@@ -142,7 +142,7 @@ class TunedLearner:
         device = self.images.device
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         believed = lesson.labelled & network.teaches
-        # a network never sees the label of a row that it is to judge, in no form: it is taught its blind guess
+        # where a label is withheld from a network, it sees it in no form: it is taught its blind guess
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
         weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
         useful = np.flatnonzero(weights > EPSILON)
