@@ -109,10 +109,8 @@ def _maximise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The EM itself, on scores (V, N, K): T (K, K), log-weights (V,) and bias (K,)."""
     num_classes = views.shape[2]
-    transition = join(
-        torch.full((num_classes,), INITIAL_FIDELITY).double(),
-        spread(torch.bincount(given, minlength=num_classes).double()),
-    )
+    rows = torch.bincount(given, minlength=num_classes).double()
+    transition = join(torch.full((num_classes,), INITIAL_FIDELITY).double(), spread(rows))
     log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
     shrinkage, is_final = FREE, False
     settled = truth != UNKNOWN
