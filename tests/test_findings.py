@@ -1,10 +1,170 @@
-"""From posteriors to what the verdict file says: suggestions and margins."""
+"""From the last rounds to what the verdict file says, column by column, on rounds that are made by hand."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+from typing import Any
 
-from labelclean.train.findings import margins, suggest
+import numpy as np
+import pytest
+
+from labelclean.config import FitConfig
+from labelclean.records import UNKNOWN, Bin, ByteArray, Findings, FloatArray, IntArray
+from labelclean.train.findings import conclude, margins, suggest
+from labelclean.train.judge import Judge, Labels
+from labelclean.train.loop import LoopResult
+from labelclean.train.neighbors import unit_norm
+from labelclean.train.scan import FeatureSpace, Scan
+from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.purification import calibrate, soften
+from labelclean.tssd.rejection import rejection_cut
+from labelclean.tssd.semisup import correct_prior
+from tests.conftest import make_round
+
+NUM_ROWS = 12
+GIVEN = np.arange(NUM_ROWS) % 3
+CONFIG = FitConfig(certain=0.9, distrust=0.2)
+RNG = np.random.default_rng(0)
+PIXELS: ByteArray = RNG.integers(0, 256, (NUM_ROWS, 16, 16, 3), dtype=np.uint8)
+DIGESTS = np.arange(NUM_ROWS, dtype=np.uint8)[:, None].repeat(16, axis=1)
+P_STREAMS = np.array([0.95, 0.96, 0.97, 0.1, 0.05, 0.1, 0.5, 0.6, 0.4, 0.7, 0.8, 0.3])
+P_META = np.array([0.99, 0.98, 0.9, 0.02, 0.1, 0.9, 0.7, 0.95, 0.2, 0.4, 0.85, 0.3])
+
+
+def labels_of(**changes: Any) -> Labels:
+    content: dict[str, Any] = {
+        "given": GIVEN,
+        "golden": np.full(NUM_ROWS, UNKNOWN),
+        "golden_chances": np.full(NUM_ROWS, np.nan),
+        "golden_draws": np.full(NUM_ROWS, UNKNOWN),
+        "fold": np.arange(NUM_ROWS) % 5,
+        "groups": np.arange(NUM_ROWS),
+        "num_classes": 3,
+    }
+    return Labels(**(content | changes))
+
+
+def priors() -> FloatArray:
+    return np.random.default_rng(3).dirichlet(np.ones(3), NUM_ROWS)
+
+
+def scan_of() -> Scan:
+    """Row 1 shows nearly the same as row 0, in features and in pixels, and is not among its neighbours."""
+    features = np.random.default_rng(5).normal(size=(NUM_ROWS, 6)).astype(np.float32)
+    features[1] = features[0] + 1e-3
+    rows = (np.arange(NUM_ROWS)[:, None] + np.arange(2, 9)) % NUM_ROWS
+    similarities = np.linspace(0.8, 0.2, 7, dtype=np.float32) - 0.01 * np.arange(NUM_ROWS, dtype=np.float32)[:, None]
+    space = FeatureSpace(features=unit_norm(features), judged=np.ones(NUM_ROWS, dtype=bool))
+    nobody = np.zeros(NUM_ROWS, dtype=bool)
+    return Scan(probs=priors(), neighbor_rows=rows, similarities=similarities, spaces=(space,), taught=nobody)
+
+
+def judge_of(labels: Labels, *, off: float = 0.0, hits: IntArray | None = None) -> Judge:
+    """A judge after four rounds; `off` moves its log-odds, loss and agreement."""
+    judge = Judge(labels, CONFIG)
+    judge.means = {
+        "p_loss": log_odds(P_STREAMS) + off,
+        "p_feature": log_odds(P_STREAMS) - 0.1 + off,
+        "p_meta": log_odds(P_META) + off,
+        "agreement": np.linspace(0.1, 0.6, NUM_ROWS) + off / 10,
+        "loss": np.linspace(0.2, 3.0, NUM_ROWS) + off,
+        "prior": priors(),
+    }
+    judge.num_rounds = 4
+    judge.hits = np.full(NUM_ROWS, 3.0) if hits is None else hits.astype(float)
+    return judge
+
+
+def findings_of(
+    labels: Labels, judges: list[Judge] | None = None, *, pixels: ByteArray = PIXELS, config: FitConfig = CONFIG
+) -> Findings:
+    result = LoopResult(judges or [judge_of(labels)], scans=[scan_of()], history=[make_round(0), make_round(1)])
+    return conclude(result, labels, config, rows=np.arange(NUM_ROWS), pixels=pixels, digests=DIGESTS)
+
+
+def test_judges_are_averaged():
+    labels = labels_of()
+    hits = np.arange(NUM_ROWS) % 5
+    found = findings_of(labels, [judge_of(labels, off=0.4, hits=hits), judge_of(labels, off=-0.2, hits=np.zeros(12))])
+    np.testing.assert_allclose(found.p_loss, sigmoid(log_odds(P_STREAMS) + 0.1))
+    np.testing.assert_allclose(found.p_feature, sigmoid(log_odds(P_STREAMS)))
+    np.testing.assert_allclose(found.p_meta, sigmoid(soften(log_odds(P_META) + 0.1)))
+    np.testing.assert_allclose(found.loss, np.linspace(0.2, 3.0, NUM_ROWS) + 0.1)
+    np.testing.assert_allclose(found.knn_agreement, np.linspace(0.1, 0.6, NUM_ROWS) + 0.01)
+    np.testing.assert_allclose(found.wrong_event_rate, 1 - hits / 8)
+    assert len(found.history) == 2
+
+
+def test_bins_cut_and_rejection_follow_from_the_posteriors():
+    found = findings_of(labels_of())
+    assert found.p_clean.tolist() == found.p_meta.tolist()  # nothing is golden
+    assert found.cut == rejection_cut(found.p_clean, precision=CONFIG.reject_precision)
+    positive, negative = found.bins == Bin.CERTAIN_POSITIVE, found.bins == Bin.CERTAIN_NEGATIVE
+    assert np.flatnonzero(positive).tolist() == [0, 1, 2]
+    assert np.flatnonzero(negative).tolist() == [3, 4]  # row 5 is vouched for by the meta-classifier
+    assert found.bins[5] == Bin.UNCERTAIN
+    rejected = ~positive & (found.p_clean <= found.cut)
+    assert found.precision is not None
+    assert found.precision.value == pytest.approx(1 - found.p_clean[rejected].mean())
+    assert found.recall is not None
+    assert found.recall.value == pytest.approx((1 - found.p_clean)[rejected].sum() / (1 - found.p_clean).sum())
+
+
+def test_the_noise_rate_is_that_of_p_clean():
+    found = findings_of(labels_of())
+    assert found.noise.value == pytest.approx(1 - found.p_clean.mean())
+    assert found.noise.low < found.noise.value < found.noise.high
+    for label in range(3):
+        assert found.class_noise[label].value == pytest.approx(1 - found.p_clean[label == GIVEN].mean())
+
+
+def test_golden_rows_calibrate_and_stay_out_of_the_cut():
+    """Of six golden labels, five of them doubted, five are wrong; all other doubts are about the same."""
+    golden = np.where(np.isin(np.arange(NUM_ROWS), [0, 3, 4, 8, 11]), (GIVEN + 1) % 3, UNKNOWN)
+    golden[7] = GIVEN[7]
+    labels, config = labels_of(golden=golden), replace(CONFIG, reject_precision=0.0)
+    found = findings_of(labels, config=config)
+    np.testing.assert_allclose(found.p_clean, calibrate(found.p_meta, GIVEN, golden))
+    assert (found.p_clean < found.p_meta).mean() > 0.9
+    unknown = golden == UNKNOWN
+    assert found.cut == rejection_cut(found.p_clean[unknown], precision=0.0)
+    assert found.cut != rejection_cut(found.p_clean, precision=0.0)
+    wrong = np.where(unknown, 1 - found.p_clean, golden != GIVEN)
+    assert found.noise.value == pytest.approx(wrong.mean())
+
+
+def test_suggestions_and_margins_take_the_classes_shares_into_account():
+    found = findings_of(labels_of())
+    prior = priors()
+    shares = ((1 - found.p_clean) @ prior + np.bincount(GIVEN, weights=found.p_clean)) / NUM_ROWS
+    corrected = correct_prior(prior, shares)
+    np.testing.assert_allclose(found.margin, margins(corrected, GIVEN))
+    assert np.abs(found.margin - margins(prior, GIVEN)).max() > 0.01
+    rejected = (found.bins != Bin.CERTAIN_POSITIVE) & (found.p_clean <= found.cut)
+    best, p = suggest(corrected, found.p_clean, GIVEN, rejected=rejected)
+    np.testing.assert_array_equal(found.suggested_ids, best)
+    np.testing.assert_allclose(found.p_suggested, p)
+
+
+@pytest.mark.parametrize("in_one_group", [True, False])
+def test_copies_are_found_inside_a_group_too(in_one_group: bool):
+    """Rows of one group are no neighbours of each other, but may well show the same picture."""
+    pixels = PIXELS.copy()
+    pixels[1] = pixels[0]
+    groups = np.concatenate([[0], np.arange(11)]) if in_one_group else np.arange(NUM_ROWS)
+    found = findings_of(labels_of(groups=groups), pixels=pixels)
+    copies = np.flatnonzero(found.duplicate_group != UNKNOWN)
+    assert copies.tolist() == ([0, 1] if in_one_group else [])
+
+
+def test_outlier_score_is_that_of_the_last_scan():
+    found = findings_of(labels_of())
+    np.testing.assert_allclose(found.outlier_score, 1 - scan_of().similarities[:, :5].mean(axis=1), rtol=1e-6)
+
+
+def test_an_unpurified_row_that_both_streams_trust_is_certain_only_with_enough_trust():
+    stricter = findings_of(labels_of(), config=replace(CONFIG, certain=0.96))
+    assert np.flatnonzero(stricter.bins == Bin.CERTAIN_POSITIVE).tolist() == [2]
 
 
 def test_suggestion_shares_what_the_label_leaves():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge, Labels
 from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.unteaching import unteach
 
 NUM_ROWS = 240
 
@@ -134,3 +137,39 @@ def test_a_restored_judge_goes_on_as_it_would_have(learner_and_judge):
         np.testing.assert_array_equal(twin.means[name], values, err_msg=name)
     assert twin.share_right == judge.share_right
     assert twin.num_rounds == judge.num_rounds == 4
+
+
+def test_what_teaching_did_is_taken_off_by_rows_held_out_that_are_not_golden(learner_and_judge):
+    learner, judge = learner_and_judge
+    learner.train([judge.lesson], advance=lambda _: None)
+    (scan,) = learner.scan(advance=lambda _: None)
+    everyone, given = np.arange(NUM_ROWS), judge.labels.given
+    taught, is_golden = everyone % 3 > 0, everyone % 6 == 0
+    probs = scan.probs.copy()
+    probs[taught, given[taught]] += 5
+    judge.labels = replace(judge.labels, golden=np.where(is_golden, everyone % 3, UNKNOWN))
+    learnt = replace(scan, probs=probs / probs.sum(axis=1, keepdims=True), taught=taught)
+    raw = learnt.view(given, judge.labels.best_known, judge.trust, judge.labels.groups)
+    (view,) = judge.assess(learnt, rng=np.random.default_rng(0)).views
+    expected = unteach(raw, given, taught=taught, held_out=~taught & ~is_golden)
+    for name in ("probs", "votes", "affinity"):
+        np.testing.assert_allclose(getattr(view, name), getattr(expected, name), err_msg=name)
+    own = view.probs[everyone, given]
+    assert own[taught].mean() == pytest.approx(own[~taught & ~is_golden].mean(), abs=0.1)
+    assert raw.probs[everyone, given][taught].mean() > 0.8
+
+
+def test_the_anchor_has_a_say_beside_the_newest_scan(learner_and_judge):
+    learner, judge = learner_and_judge
+    run_round(learner, judge)
+    (anchor,) = learner.scan(advance=lambda _: None)
+    blurred = replace(anchor, probs=np.full_like(anchor.probs, 1 / 3))
+    judge.start_stage(anchor)
+    found = judge.assess(blurred, rng=np.random.default_rng(0))
+    assert len(found.views) == 2
+    np.testing.assert_array_equal(found.views[0].probs, anchor.probs)
+    np.testing.assert_array_equal(found.views[1].probs, blurred.probs)
+    twin = Judge(judge.labels, judge.config)
+    twin.start_stage(None)
+    alone = twin.assess(blurred, rng=np.random.default_rng(0))
+    assert np.abs(found.streams.p_loss - alone.streams.p_loss).max() > 0.2

@@ -14,6 +14,7 @@ from labelclean.tssd.channel import NoiseChannel
 from labelclean.tssd.division import divide
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import (
+    GOLDEN_WEIGHT,
     META_SHARE,
     MIN_PAIRS,
     MIN_SHARE,
@@ -85,6 +86,26 @@ def test_no_row_is_judged_by_a_classifier_that_saw_it(monkeypatch: pytest.Monkey
     for taught, judged in seen:
         assert len({FOLDS[row] for row in judged}) == 1
         assert taught == trusted - judged
+
+
+def test_pairs_of_golden_rows_count_more(monkeypatch: pytest.MonkeyPatch):
+    evidence, consensus, division, labels, _, truth = judged_blobs()
+    golden = np.where(np.arange(450) < 60, truth, UNKNOWN)
+    seen: list[FloatArray] = []
+
+    def record(right: FloatArray, wrong: FloatArray, weights: list[FloatArray], judged: FloatArray) -> FloatArray:
+        seen.extend(weights)
+        return np.zeros(len(judged))
+
+    monkeypatch.setattr(purification, "_likelihood_ratio", record)
+    purify(evidence, consensus, division, labels, golden=golden, fold=FOLDS, rng=rng())
+    of_golden = sum((weights == GOLDEN_WEIGHT).sum() for weights in seen)
+    others = sum((weights == 1).sum() for weights in seen)
+    assert GOLDEN_WEIGHT > 1
+    # in four folds of five: one right and one wrong pair of each, one more of each contradicted label
+    assert of_golden == 4 * (120 + (truth != labels)[:60].sum())
+    assert of_golden + others == sum(map(len, seen))
+    assert others > 400
 
 
 def test_prior_odds_are_the_channels_for_all_labels_alike(monkeypatch: pytest.MonkeyPatch):

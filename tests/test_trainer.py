@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import platform
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from labelclean.config import FitConfig, JudgeKind
 from labelclean.errors import ConfigError
 from labelclean.records import UNKNOWN, FloatArray, IntArray
+from labelclean.train import trainer
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, keep_freed_memory
 from labelclean.train.schedule import (
@@ -189,6 +191,60 @@ def test_training_learns(spec: BackboneSpec):
     learner.train([first_lesson(LABELS, num_classes=3)], advance=ignore)
     (scan,) = learner.scan(advance=ignore)
     assert (scan.probs.argmax(axis=1) == LABELS).mean() > 0.9
+
+
+def test_loss_has_three_parts_of_which_the_second_is_ramped(spec: BackboneSpec):
+    learner = learner_of(spec, steps=(10, 10), lambda_u=3.0, lambda_r=0.5)
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    targets = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.5, 0.3], [0.0, 0.0, 1.0]])
+    weights, prior = torch.tensor([0.8, 0.5, 1.0]), torch.tensor([0.5, 0.3, 0.2])
+    is_labelled = torch.tensor([True, False, True])
+    probs = logits.softmax(1)
+    believed = -0.8 * probs[0, 0].log() - probs[2, 2].log()
+    others = 0.5 * (probs[1] - targets[1]).square().sum()
+    penalty = (prior * (prior / probs.mean(0)).log()).sum()
+    for step, share in ((0, 0.0), (5, 0.5), (10, 1.0), (19, 1.0)):
+        found = learner._loss(logits, targets, weights, is_labelled, prior, step)
+        torch.testing.assert_close(found, (believed + 3.0 * share * others) / 3 + 0.5 * penalty)
+
+
+def test_uncertain_rows_are_taught_by_their_own_part_of_the_loss(spec: BackboneSpec):
+    """Which rows are believed matters, though targets and weights are the same."""
+    everyone = np.ones(NUM_ROWS, dtype=bool)
+    ends = []
+    for labelled in (everyone, np.arange(NUM_ROWS) % 4 > 0):
+        learner = learner_of(spec, "self")
+        learner.train([dataclasses.replace(lesson_of(LABELS), labelled=labelled)], advance=ignore)
+        ends.append(learner.networks[0].model)
+    assert not same_tensors(*ends)
+
+
+def test_batches_are_drawn_to_the_shares_of_the_targets(spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch):
+    """The prior that the mean prediction is held to is that of the rows that the network is taught."""
+    seen: list[FloatArray] = []
+    penalty = trainer.prior_penalty
+
+    def watched(logits: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        seen.append(prior.numpy())
+        return penalty(logits, prior)
+
+    monkeypatch.setattr(trainer, "prior_penalty", watched)
+    learner, lesson = learner_of(spec, "self"), lesson_of(np.minimum(LABELS, 1))
+    learner.train([lesson], advance=ignore)
+    network = learner.networks[0]
+    targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
+    np.testing.assert_allclose(seen[0], targets.mean(axis=0), rtol=1e-5)
+
+
+def test_scans_are_made_by_the_moving_average(spec: BackboneSpec):
+    learner = learner_of(spec, "self")
+    learner.train([lesson_of(LABELS)], advance=ignore)
+    network = learner.networks[0]
+    expected, _ = scan_images(network.average, learner.images, bf16=False, advance=ignore)
+    by_model, _ = scan_images(network.model, learner.images, bf16=False, advance=ignore)
+    found = learner.scan(advance=ignore)[0].probs
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - by_model).max() > 1e-3
 
 
 def test_restored_state_carries_on_identically(spec: BackboneSpec, tmp_path: Any):
