@@ -129,7 +129,7 @@ def test_a_restored_judge_goes_on_as_it_would_have(learner_and_judge):
         run_round(learner, judge)
     twin = Judge(judge.labels, judge.config)
     twin.start_stage(None, from_scratch=True)
-    twin.restore({name: values.copy() for name, values in judge.state().items()}, None)
+    twin.restore({name: values.copy() for name, values in judge.state().items()})
     (scan,) = learner.scan(advance=lambda _: None)
     for each in (judge, twin):
         each.assess(scan, rng=np.random.default_rng(3))

@@ -18,19 +18,21 @@ import torch
 
 from labelclean.results import verdicts
 from labelclean.results.run_folder import RunFolder, read_history
-from labelclean.train import device
+from labelclean.train import device, loop
 from labelclean.train.checkpoint import Checkpoint
 from tests.conftest import Run
 from tests.pictures import RUN_FILES, fit_words, image_passes, same_verdicts
 
 
-def interrupt_after(patch: pytest.MonkeyPatch, method: str) -> None:
-    """An interrupt right after something was kept."""
-    keep = getattr(Checkpoint, method)
+def interrupt_after(patch: pytest.MonkeyPatch, method: str, *, times: int = 1) -> None:
+    """An interrupt right after something was kept for the so-manieth time."""
+    keep, kept = getattr(Checkpoint, method), []
 
-    def keep_and_stop(self: Checkpoint, *content: Any) -> None:
-        keep(self, *content)
-        raise KeyboardInterrupt
+    def keep_and_stop(self: Checkpoint, content: Any) -> None:
+        keep(self, content)
+        kept.append(content)
+        if len(kept) == times:
+            raise KeyboardInterrupt
 
     patch.setattr(Checkpoint, method, keep_and_stop)
 
@@ -59,6 +61,27 @@ def test_interrupt_after_a_round(data: Path, tmp_path: Path, run: Run, judge: st
     code, _, err = run(*fit_words(data, stopped, *flags, "--resume", "--seed", 77))
     assert code == 1
     assert "another seed" in err
+    assert run(*fit_words(data, stopped, *flags, "--resume"))[0] == 0
+    assert_same_run(straight, stopped)
+
+
+@pytest.mark.parametrize(("judge", "place"), [("self", 0), ("crossfit", 0), ("crossfit", 1), ("peer", 1)])
+def test_interrupt_in_the_midst_of_a_round(data: Path, tmp_path: Path, run: Run, judge: str, place: int):
+    """The state is kept within rounds too: the first one of a random start is the most of the work."""
+    flags = ("--judge", judge, "--epochs", 8, "--rounds", 1)
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run(*fit_words(data, straight, *flags))[0] == 0
+    for times in (6, 16 if place else 6):  # interrupted twice; a network has 16 steps
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "KEEP_EVERY", 0.0)
+            interrupt_after(patch, "save_round", times=times)
+            more = ("--resume",) if stopped.exists() else ()
+            assert run(*fit_words(data, stopped, *flags, *more))[0] == 130
+        kept = Checkpoint(stopped / "checkpoint").load_round()
+        assert kept is not None
+        assert kept.number == 0
+        assert "under_way" in kept.learner
+    assert len(kept.learner["losses"]) == place
     assert run(*fit_words(data, stopped, *flags, "--resume"))[0] == 0
     assert_same_run(straight, stopped)
 

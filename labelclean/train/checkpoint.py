@@ -1,7 +1,8 @@
 """What an unfinished run keeps on disk, so that it can be carried on after an interruption.
 
 The frozen features are kept once they are computed, and the networks with all that the judges remember after every
-fine-tuning round. Arrays are stored without pickling, tensors are read with `weights_only`.
+fine-tuning round and, in a long one, every few minutes. Arrays are stored without pickling, tensors are read with
+`weights_only`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,23 @@ import torch
 
 from labelclean.files import write_atomically
 from labelclean.records import FloatArray, RoundRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptRound:
+    """Everything that the fine-tuning rounds from `number` on depend on.
+
+    Attributes:
+        number: of the round that comes next, or was under way.
+        arrays: of the judges, by name.
+        learner: the learner's state.
+        history: of the rounds before.
+    """
+
+    number: int
+    arrays: dict[str, FloatArray]
+    learner: dict[str, Any]
+    history: list[RoundRecord]
 
 
 class Checkpoint:
@@ -38,30 +57,28 @@ class Checkpoint:
         """Keep the frozen features."""
         self._write(self.features_file, lambda file: np.save(file, features, allow_pickle=False))
 
-    def save_round(
-        self,
-        next_round: int,
-        arrays: dict[str, FloatArray],
-        learner: dict[str, Any],
-        history: list[RoundRecord],
-    ) -> None:
-        """Keep everything that the rounds from `next_round` on depend on."""
+    def save_round(self, kept: KeptRound) -> None:
+        """Keep a round, in the place of the one before."""
         state = {
-            "next_round": next_round,
-            "arrays": {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()},
-            "learner": learner,
-            "history": json.dumps([dataclasses.asdict(record) for record in history]),
+            "number": kept.number,
+            "arrays": {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in kept.arrays.items()},
+            "learner": kept.learner,
+            "history": json.dumps([dataclasses.asdict(record) for record in kept.history]),
         }
         self._write(self.round_file, lambda file: torch.save(state, file))
 
-    def load_round(self) -> tuple[int, dict[str, FloatArray], dict[str, Any], list[RoundRecord]] | None:
-        """The next round's number, the judges' arrays, the learner's state and the history; None: no round is kept."""
+    def load_round(self) -> KeptRound | None:
+        """The round that was kept last; None: there is none."""
         if not self.round_file.exists():
             return None
         state = torch.load(self.round_file, map_location="cpu", weights_only=True)
-        arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
         history = [RoundRecord(**{**entry, "guards": tuple(entry["guards"])}) for entry in json.loads(state["history"])]
-        return state["next_round"], arrays, state["learner"], history
+        return KeptRound(
+            number=state["number"],
+            arrays={name: tensor.numpy() for name, tensor in state["arrays"].items()},
+            learner=state["learner"],
+            history=history,
+        )
 
     def _write(self, file: Path, write: Callable[[Path], None]) -> None:
         def write_part(part: Path) -> None:

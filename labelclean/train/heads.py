@@ -117,9 +117,13 @@ class FrozenLearner:
             held = np.flatnonzero(self.fold == part)
             if head and len(held):
                 probs[held] = head.probs(self.inputs[torch.from_numpy(held).to(self.inputs.device)])
+        return [self.recall(probs)]
+
+    def recall(self, probs: FloatArray) -> Scan:
+        """The scan that had these class probabilities, (N, K)."""
         rows, similarities = self.neighbors
         nobody = np.zeros(len(probs), dtype=bool)
-        return [Scan(probs=probs, neighbor_rows=rows, similarities=similarities, spaces=(self.space,), taught=nobody)]
+        return Scan(probs=probs, neighbor_rows=rows, similarities=similarities, spaces=(self.space,), taught=nobody)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The heads of all folds, with the standardisation of their inputs, by name."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -217,8 +217,8 @@ class Judge:
             state["anchor_probs"] = self.anchor.probs
         return state
 
-    def restore(self, state: dict[str, FloatArray], anchor: Scan | None) -> None:
-        """Take up a stored state; the anchor brings the neighbours, the state its probabilities."""
+    def restore(self, state: dict[str, FloatArray]) -> None:
+        """Take up a stored state, for a judge whose stage has started with the same anchor."""
         self.trust, self.hits, self.losses = state["trust"], state["hits"], state["losses"]
         self.means = {name.removeprefix("mean_"): values for name, values in state.items() if name.startswith("mean_")}
         self.num_rounds = int(state["num_rounds"].item())
@@ -229,5 +229,3 @@ class Judge:
             guesses=state["guesses"],
             weights=state["weights"],
         )
-        if anchor is not None:
-            self.anchor = replace(anchor, probs=state["anchor_probs"])

@@ -19,7 +19,7 @@ import numpy as np
 from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, BoolArray, FloatArray, Reporter, RoundRecord, phase
 from labelclean.train.backbone import BackboneSpec
-from labelclean.train.checkpoint import Checkpoint
+from labelclean.train.checkpoint import Checkpoint, KeptRound
 from labelclean.train.device import ImageStore
 from labelclean.train.folds import assign_folds
 from labelclean.train.heads import FrozenLearner
@@ -32,6 +32,9 @@ Learner = FrozenLearner | TunedLearner
 
 SETTLED = 0.005
 """Rounds on frozen features end when p_meta moves by less, in the mean of the rows."""
+
+KEEP_EVERY = 120.0
+"""Seconds of training after which the state is kept also within a round."""
 
 
 @dataclass(slots=True)
@@ -72,34 +75,40 @@ class RoundLoop:
         self.labels, self.images, self.spec, self.config = labels, images, spec, config
         self.checkpoint, self.reporter = checkpoint, reporter
         self.result = LoopResult([Judge(labels, config)])
+        self.kept_at = time.monotonic()
 
     def run(self) -> LoopResult:
-        """All stages, each with its rounds."""
+        """All stages, each with its rounds, or what an interrupted run has left of them."""
         config, result = self.config, self.result
-        frozen = None
+        kept = self.checkpoint.load_round()
+        frozen = anchor = None
         if not config.finetune or (self.spec.pretrained and config.warm_rounds):
             frozen = self._frozen_learner()
-            saved = self.checkpoint.load_round()
-            num_rounds = config.warm_rounds if config.finetune else count_rounds(config, pretrained=True)
-            # a kept fine-tuning round already holds what the frozen rounds found; only the neighbours are new
-            self._run_rounds("frozen", frozen, 0, 1 if saved else num_rounds)
+            if kept is None:
+                num_rounds = config.warm_rounds if config.finetune else count_rounds(config, pretrained=True)
+                self._run_rounds("frozen", frozen, 0, num_rounds)
+                anchor = result.scans[0]
+            else:
+                anchor = frozen.recall(kept.arrays["0/anchor_probs"])
         if config.finetune:
-            anchor = result.scans[0] if frozen else None
-            tuned = self._tuned_learner(frozen)
+            tuned = self._tuned_learner(frozen if kept is None else None)
             result.judge = tuned.judge
-            first_round = self._start_tuning(tuned, anchor)
-            self._run_rounds("finetune", tuned, first_round, len(tuned.schedule.steps))
+            self._start_judges(tuned, anchor)
+            if kept is not None:
+                self._take_up(kept, tuned)
+            self._run_rounds("finetune", tuned, kept.number if kept else 0, len(tuned.schedule.steps))
         return result
 
     def _run_rounds(self, stage: str, learner: Learner, first_round: int, num_rounds: int) -> None:
         """The loop itself."""
         result = self.result
         result.learner = learner
+        self.kept_at = time.monotonic()
         limit = f"at most {num_rounds}" if isinstance(learner, FrozenLearner) else str(num_rounds)
         for index in range(first_round, num_rounds):
             started = time.perf_counter()
             with phase(self.reporter, f"{stage.capitalize()} round {index + 1} of {limit}", learner.round_passes):
-                learner.train([judge.lesson for judge in result.judges], advance=self.reporter.advance)
+                self._train(index, learner)
                 result.scans = learner.scan(advance=self.reporter.advance)
             rng = np.random.default_rng((self.config.seed, 2, int(stage == "finetune"), index))
             assessed = [judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)]
@@ -109,6 +118,16 @@ class RoundLoop:
                     break
             elif index + 1 < num_rounds:
                 self._keep(index + 1, learner)
+
+    def _train(self, index: int, learner: Learner) -> None:
+        """Teach the judges' lessons; a long round is kept now and then."""
+
+        def advance(units: int) -> None:
+            self.reporter.advance(units)
+            if isinstance(learner, TunedLearner) and time.monotonic() - self.kept_at >= KEEP_EVERY:
+                self._keep(index, learner)
+
+        learner.train([judge.lesson for judge in self.result.judges], advance=advance)
 
     def _frozen_learner(self) -> FrozenLearner:
         """Heads on the features of the untouched backbone, which are computed once."""
@@ -163,28 +182,29 @@ class RoundLoop:
             learner.set_heads(head_for)
         return learner
 
-    def _start_tuning(self, learner: TunedLearner, anchor: Scan | None) -> int:
-        """Prepare the judges for fine-tuning, or take up a kept round; the first round to run."""
+    def _start_judges(self, learner: TunedLearner, anchor: Scan | None) -> None:
+        """Prepare the judges for fine-tuning: a second one where two divide the data for each other."""
         result = self.result
         if learner.judge == "peer":
             twin = Judge(self.labels, self.config)
-            twin.restore({name: values.copy() for name, values in result.judges[0].state().items()}, None)
+            twin.restore({name: values.copy() for name, values in result.judges[0].state().items()})
             result.judges.append(twin)
         for judge in result.judges:
             judge.start_stage(anchor, from_scratch=not self.spec.pretrained)
-        saved = self.checkpoint.load_round()
-        if saved is None:
-            return 0
-        next_round, arrays, state, result.history = saved
+
+    def _take_up(self, kept: KeptRound, learner: TunedLearner) -> None:
+        """Go on where an interrupted run was kept."""
+        result = self.result
+        result.history = kept.history
         for place, judge in enumerate(result.judges):
             prefix = f"{place}/"
-            own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-            judge.restore(own, anchor)
-        result.forward_passes, result.backward_passes = (int(count) for count in arrays["passes"])
-        learner.restore(state)
-        return next_round
+            own = {name.removeprefix(prefix): array for name, array in kept.arrays.items() if name.startswith(prefix)}
+            judge.restore(own)
+        result.forward_passes, result.backward_passes = (int(count) for count in kept.arrays["passes"])
+        learner.restore(kept.learner)
 
-    def _keep(self, next_round: int, learner: TunedLearner) -> None:
+    def _keep(self, number: int, learner: TunedLearner) -> None:
+        """Keep all that the rounds from `number` on depend on."""
         result = self.result
         arrays = {
             f"{place}/{name}": values
@@ -192,7 +212,9 @@ class RoundLoop:
             for name, values in judge.state().items()
         }
         arrays["passes"] = np.array([result.forward_passes, result.backward_passes])
-        self.checkpoint.save_round(next_round, arrays, learner.state(), result.history)
+        kept = KeptRound(number=number, arrays=arrays, learner=learner.state(), history=result.history)
+        self.checkpoint.save_round(kept)
+        self.kept_at = time.monotonic()
 
     def _record(self, stage: str, index: int, seconds: float, assessed: Sequence[Assessment], learner: Learner) -> None:
         """Write the round into the history."""

@@ -12,9 +12,10 @@ Three ways to judge a row differ in who is taught which labels, and in which net
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,50 @@ class Network:
     step: int = 0
 
 
+class Chance:
+    """All that is drawn while one network is trained for a round."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        """Seeds torch's own generators too, for layers that draw for themselves, as dropout does."""
+        self.device = device
+        self.rng = np.random.default_rng(seed)
+        self.augmenting = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+
+    def state(self) -> dict[str, Any]:
+        state = {
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "augmenting": self.augmenting.get_state(),
+            "layers": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["layers_on_gpu"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a stored state."""
+        self.rng.bit_generator.state = json.loads(state["rng"])
+        self.augmenting.set_state(state["augmenting"])
+        torch.set_rng_state(state["layers"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["layers_on_gpu"], self.device)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a network is in its round.
+
+    Attributes:
+        steps: optimiser steps that are done.
+        rows: image passes that they took.
+        loss: summed over these.
+    """
+
+    steps: int = 0
+    rows: int = 0
+    loss: float = 0.0
+
+
 class TunedLearner:
     """One network, or two, fine-tuned round by round."""
 
@@ -75,6 +120,9 @@ class TunedLearner:
         self.images, self.schedule, self.judge = images, schedule, judge
         self.groups, self.num_neighbors, self.bf16, self.seed = groups, num_neighbors, bf16, seed
         self.round = 0
+        self.losses: list[float] = []  # of the networks that are through with the present round
+        self.under_way: tuple[Chance, Progress] | None = None  # the network that is not
+        self.interrupted: dict[str, Any] | None = None  # the same, from a stored state
         self.forward_passes = self.backward_passes = 0
         self.train_loss = float("nan")
         everyone = np.ones(len(half), dtype=bool)
@@ -110,7 +158,8 @@ class TunedLearner:
     def round_passes(self) -> int:
         """Image passes of a round, training and scan of all networks."""
         training = self.schedule.steps[min(self.round, len(self.schedule.steps) - 1)] * self.schedule.batch_size
-        return len(self.networks) * (training + 2 * len(self.networks[0].judges))
+        left_to_train = len(self.networks) - len(self.losses)
+        return left_to_train * training + len(self.networks) * 2 * len(self.networks[0].judges)
 
     def take_passes(self) -> tuple[int, int]:
         """Image passes since the last call, forward and backward."""
@@ -120,27 +169,31 @@ class TunedLearner:
 
     def train(self, lessons: Sequence[Lesson], *, advance: Callable[[int], None]) -> None:
         """One round of every network. With two lessons each network learns from the other's division."""
-        losses = []
         for place, network in enumerate(self.networks):
+            if place < len(self.losses):
+                continue  # trained before an interruption
             lesson = lessons[-1 - place] if len(lessons) > 1 else lessons[0]
-            seed = self._seed(place)
             with torch.random.fork_rng([self.images.device] if self.images.device.type == "cuda" else []):
-                torch.manual_seed(seed)  # for layers that draw for themselves, as dropout does
-                losses.append(self._train_network(network, lesson, seed=seed, advance=advance))
-        self.train_loss = float(np.mean(losses))
+                chance = Chance(self._seed(place), self.images.device)
+                loss = self._train_network(network, lesson, chance, advance=advance)
+            self.losses.append(loss)
+            self.under_way = None
+        self.train_loss = float(np.mean(self.losses))
+        self.losses = []
         self.round += 1
 
     def _seed(self, place: int) -> int:
         return int(np.random.SeedSequence((self.seed, self.round, place)).generate_state(1)[0])
 
-    def _train_network(self, network: Network, lesson: Lesson, *, seed: int, advance: Callable[[int], None]) -> float:
+    def _train_network(
+        self, network: Network, lesson: Lesson, chance: Chance, *, advance: Callable[[int], None]
+    ) -> float:
         """Mean loss per row over the round.
 
         Raises:
             ConfigError: there is nothing to teach, or the loss is no longer a number.
         """
         device = self.images.device
-        rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         believed = lesson.labelled & network.teaches
         # where a label is withheld from a network, it sees it in no form: it is taught its blind guess
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
@@ -155,13 +208,15 @@ class TunedLearner:
                 hint="Give more rows, or smaller groups." if crossfit else "Choose --judge crossfit.",
             )
         prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
-        total = 0.0
         network.model.train()
-        rows_seen = 0
-        for rows in _batches(useful, self.schedule.batch_size, self.schedule.steps[self.round], rng):
+        rng = chance.rng
+        batches = _batches(useful, self.schedule.batch_size, self.schedule.steps[self.round], rng)
+        progress = self._progress(chance)
+        advance(progress.rows)
+        for rows in batches[progress.steps :]:
             for group in network.optimizer.param_groups:
                 group["lr"] = self.schedule.rate(network.step)
-            x = augment(self.images.batch(rows), generator)
+            x = augment(self.images.batch(rows), chance.augmenting)
             t, w, is_labelled = (torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed))
             share = 1.0
             if self.schedule.mixup:
@@ -178,17 +233,28 @@ class TunedLearner:
             network.optimizer.step()
             network.step += 1
             update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
-            total += float(loss.detach()) * len(rows)
-            rows_seen += len(rows)
+            progress.steps += 1
+            progress.rows += len(rows)
+            progress.loss += float(loss.detach()) * len(rows)
             advance(len(rows))
-        self.forward_passes += rows_seen
-        self.backward_passes += rows_seen
-        if not math.isfinite(total):
+        self.forward_passes += progress.rows
+        self.backward_passes += progress.rows
+        if not math.isfinite(progress.loss):
             raise ConfigError(
-                f"round {self.round + 1}: training diverged, its loss is {total}",
+                f"round {self.round + 1}: training diverged, its loss is {progress.loss}",
                 hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
             )
-        return total / rows_seen
+        return progress.loss / progress.rows
+
+    def _progress(self, chance: Chance) -> Progress:
+        """Where the network begins in its round: at the start, or where it was interrupted."""
+        progress = Progress()
+        if self.interrupted is not None:
+            progress = Progress(**self.interrupted["progress"])
+            chance.restore(self.interrupted["chance"])
+            self.interrupted = None
+        self.under_way = chance, progress
+        return progress
 
     def _loss(
         self,
@@ -227,7 +293,7 @@ class TunedLearner:
         }
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later round depends on."""
+        """Everything that the training from here on depends on, also in the midst of a round."""
         networks = [
             {
                 "model": network.model.state_dict(),
@@ -237,11 +303,18 @@ class TunedLearner:
             }
             for network in self.networks
         ]
-        return {"networks": networks, "round": self.round}
+        state: dict[str, Any] = {"networks": networks, "round": self.round, "losses": self.losses}
+        state["passes"] = [self.forward_passes, self.backward_passes]
+        if self.under_way is not None:
+            chance, progress = self.under_way
+            state["under_way"] = {"chance": chance.state(), "progress": asdict(progress)}
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a stored state."""
-        self.round = state["round"]
+        self.round, self.losses = state["round"], state["losses"]
+        self.forward_passes, self.backward_passes = state["passes"]
+        self.interrupted = state.get("under_way")
         for network, stored in zip(self.networks, state["networks"], strict=True):
             network.model.load_state_dict(stored["model"])
             network.average.load_state_dict(stored["average"])
