@@ -22,7 +22,7 @@ from labelclean.errors import RunFolderError
 from labelclean.files import write_atomically, write_json
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
 from labelclean.records import Findings, Manifest, Reporter
-from labelclean.results.run_folder import RunFolder, choose, write_config, write_history
+from labelclean.results.run_folder import RunFolder, claim, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 
 if TYPE_CHECKING:
@@ -79,25 +79,25 @@ def run_fit(
         images_dir, index, path_column=config.path_column, label_column=config.label_column, golden=golden
     )
     check_classes(manifest)
-    folder = choose(out, images_dir.resolve().name, overwrite=overwrite, resume=resume)
-    with _traces_removed_on_failure(folder, resume=resume):
-        config = _begin(folder, config, chosen, resume=resume)
-        device, spec = _prepare_model(config, manifest, images_dir, reporter)
-        watch.lap("prepare")
-        inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
-        config = _settle_precision(folder, config, inputs, device, spec)
-        watch.lap("decode")
-    result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
-    fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
-    table = verdict_table(
-        inputs.manifest, findings, inputs.faults, metadata=provenance(config, fingerprint=fingerprint)
-    )
-    write_history(folder, findings.history)
-    write_config(folder.config, config)
-    _write_model(folder, result)
-    watch.lap("write")
-    write_json(folder.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
-    write_verdicts(folder.verdicts, table)  # last: they make the run a finished one
+    with claim(out, images_dir.resolve().name, overwrite=overwrite, resume=resume) as folder:
+        with _traces_removed_on_failure(folder, resume=resume):
+            config = _begin(folder, config, chosen, resume=resume)
+            device, spec = _prepare_model(config, manifest, images_dir, reporter)
+            watch.lap("prepare")
+            inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
+            config = _settle_precision(folder, config, inputs, device, spec)
+            watch.lap("decode")
+        result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
+        fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
+        table = verdict_table(
+            inputs.manifest, findings, inputs.faults, metadata=provenance(config, fingerprint=fingerprint)
+        )
+        write_history(folder, findings.history)
+        write_config(folder.config, config)
+        _write_model(folder, result)
+        watch.lap("write")
+        write_json(folder.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
+        write_verdicts(folder.verdicts, table)  # last: they make the run a finished one
     shutil.rmtree(folder.checkpoint)
     return folder.path
 
@@ -131,7 +131,6 @@ def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, res
                 hint="Resume with the same settings, or none, or start anew with --overwrite.",
             )
         return own
-    folder.checkpoint.mkdir(exist_ok=True)
     write_config(stored, config)
     return config
 

@@ -10,13 +10,19 @@ import pytest
 from labelclean.config import FitConfig, resolve
 from labelclean.errors import ConfigError, ResourceError, RunFolderError
 from labelclean.results import run_folder
-from labelclean.results.run_folder import RunFolder, choose, open_run, read_history, read_run, unfinished_since
+from labelclean.results.run_folder import LOCK, RunFolder, open_run, read_history, read_run, unfinished_since
 from tests.conftest import make_round
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def chosen(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> RunFolder:
+    """The folder that a run would get that ends at once."""
+    with run_folder.claim(out, name, overwrite=overwrite, resume=resume) as folder:
+        return folder
 
 
 def started(path: str, *, at: float = 1000.0) -> RunFolder:
@@ -38,21 +44,21 @@ def ended(path: str, *, at: float = 1000.0) -> RunFolder:
 
 
 def test_every_new_run_gets_a_folder_of_its_own():
-    names = [str(choose(None, "pets", overwrite=False, resume=False).path) for _ in range(3)]
+    names = [str(chosen(None, "pets", overwrite=False, resume=False).path) for _ in range(3)]
     assert names == ["runs/pets", "runs/pets-2", "runs/pets-3"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", " "])
 def test_names_that_are_no_names_do_not_leave_runs(name: str):
-    assert choose(None, name, overwrite=False, resume=False).path == Path("runs/run")
+    assert chosen(None, name, overwrite=False, resume=False).path == Path("runs/run")
 
 
 def test_given_folder_is_made_and_must_be_free():
     out = Path("deep/er")
-    assert choose(out, "x", overwrite=False, resume=False).path == out
+    assert chosen(out, "x", overwrite=False, resume=False).path == out
     (out / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="in use") as caught:
-        choose(out, "x", overwrite=False, resume=False)
+        chosen(out, "x", overwrite=False, resume=False)
     assert "--overwrite" in caught.value.hint
     assert "--resume" in caught.value.hint
 
@@ -60,21 +66,33 @@ def test_given_folder_is_made_and_must_be_free():
 def test_overwrite_removes_the_checkpoint_and_keeps_finished_files():
     folder = started("out")
     folder.verdicts.write_text("old verdicts")
-    assert choose(Path("out"), "x", overwrite=True, resume=False) == folder
-    assert not folder.checkpoint.exists()
+    assert chosen(Path("out"), "x", overwrite=True, resume=False) == folder
+    assert [path.name for path in folder.checkpoint.iterdir()] == [LOCK]
     assert folder.verdicts.read_text() == "old verdicts"
+
+
+@pytest.mark.parametrize("other", [{"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}])
+def test_nobody_else_may_take_a_folder_that_is_worked_in(other: dict[str, bool]):
+    out = Path("out")
+    with run_folder.claim(out, "x", overwrite=False, resume=False) as folder:
+        (folder.checkpoint / "state").write_text("hours of work")
+        with pytest.raises(RunFolderError, match="another labelclean is at work"):
+            chosen(out, "x", **other)
+        assert (folder.checkpoint / "state").exists()
+    assert chosen(out, "x", **other) == folder  # as soon as it is done
+    assert (folder.checkpoint / "state").exists() == other["resume"]
 
 
 def test_overwrite_without_out_takes_the_first_name():
     ended("runs/pets")
-    assert choose(None, "pets", overwrite=True, resume=False).path == Path("runs/pets")
+    assert chosen(None, "pets", overwrite=True, resume=False).path == Path("runs/pets")
 
 
 def test_overwrite_leaves_other_folders_alone():
     Path("photos").mkdir()
     Path("photos/a.jpg").write_text("precious")
     with pytest.raises(RunFolderError, match="not the folder of a run"):
-        choose(Path("photos"), "x", overwrite=True, resume=False)
+        chosen(Path("photos"), "x", overwrite=True, resume=False)
     assert Path("photos/a.jpg").exists()
 
 
@@ -83,48 +101,48 @@ def test_resume_takes_the_newest_unfinished_run_of_that_name():
     started("runs/pets-2", at=2000)
     started("runs/pets-dogs", at=9000)
     ended("runs/pets-3", at=9000)
-    assert choose(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
+    assert chosen(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
     with pytest.raises(RunFolderError, match="no unfinished run"):
-        choose(None, "cats", overwrite=False, resume=True)
+        chosen(None, "cats", overwrite=False, resume=True)
 
 
 def test_resume_needs_a_checkpoint():
     ended("done")
     with pytest.raises(RunFolderError, match="has finished"):
-        choose(Path("done"), "x", overwrite=False, resume=True)
+        chosen(Path("done"), "x", overwrite=False, resume=True)
     with pytest.raises(RunFolderError, match="no checkpoint"):
-        choose(Path("nowhere"), "x", overwrite=False, resume=True)
+        chosen(Path("nowhere"), "x", overwrite=False, resume=True)
     assert not Path("nowhere").exists()
-    assert choose(started("half").path, "x", overwrite=False, resume=True).path == Path("half")
+    assert chosen(started("half").path, "x", overwrite=False, resume=True).path == Path("half")
 
 
 def test_overwrite_and_resume_exclude_each_other():
     with pytest.raises(ConfigError):
-        choose(Path("out"), "x", overwrite=True, resume=True)
+        chosen(Path("out"), "x", overwrite=True, resume=True)
 
 
 def test_files_in_the_way_are_named():
     Path("taken").write_text("a file")
     for out in (Path("taken"), Path("taken/below")):
         with pytest.raises(RunFolderError, match="in the way"):
-            choose(out, "x", overwrite=False, resume=False)
+            chosen(out, "x", overwrite=False, resume=False)
     Path("runs").write_text("a file")
     with pytest.raises(RunFolderError, match="in the way"):
-        choose(None, "x", overwrite=False, resume=False)
+        chosen(None, "x", overwrite=False, resume=False)
 
 
 def test_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch):
     Path("locked").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ResourceError, match="permission denied"):
-        choose(Path("locked"), "x", overwrite=False, resume=False)
+        chosen(Path("locked"), "x", overwrite=False, resume=False)
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(ResourceError, match="Permission denied"):
-        choose(None, "x", overwrite=False, resume=False)
+        chosen(None, "x", overwrite=False, resume=False)
 
 
 def test_open_run_finds_the_newest_finished_one():

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
+from filelock import FileLock, Timeout
 
 from labelclean.config import FitConfig, as_dict
 from labelclean.errors import ConfigError, LabelcleanError, ResourceError, RunFolderError
@@ -23,6 +25,9 @@ from labelclean.records import RoundRecord
 
 RUNS = Path("runs")
 """Where runs go that are not told otherwise, below the working directory."""
+
+LOCK = "lock"
+"""Name of the file in the checkpoint folder by which a fit keeps others out."""
 
 HISTORY_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "tuple[str, ...]": pa.list_(pa.string())}
 HISTORY = pa.schema([(item.name, HISTORY_TYPES[str(item.type)]) for item in dataclasses.fields(RoundRecord)])
@@ -70,8 +75,9 @@ class RunFolder:
         return any(file.exists() for file in (self.run, self.verdicts, self.checkpoint))
 
 
-def choose(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> RunFolder:
-    """The folder for a run; it exists and can be written to when this returns.
+@contextmanager
+def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iterator[RunFolder]:
+    """The folder for a run: it can be written to, has a folder for checkpoints, and no other fit works in it.
 
     Args:
         out: the folder that the user wants; None: runs/<name>, or the next free of runs/<name>-2, -3, ...
@@ -90,15 +96,18 @@ def choose(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Run
     if resume:
         folder = _unfinished(RunFolder(out)) if out else _newest_unfinished(name)
     elif out is None and not overwrite:
-        return _next_free(name)
+        folder = _next_free(name)
     else:
         folder = RunFolder(out or RUNS / name)
     _create(folder.path)
     if not resume and any(folder.path.iterdir()):
-        _take_over(folder, overwrite=overwrite)
+        _refuse_what_is_there(folder, overwrite=overwrite)
     if not os.access(folder.path, os.W_OK | os.X_OK):
         raise _not_writable(folder.path, "permission denied")
-    return folder
+    with _locked(folder):
+        if not resume:
+            _clear(folder.checkpoint)
+        yield folder
 
 
 def open_run(path: Path | None) -> RunFolder:
@@ -232,8 +241,8 @@ def _create(path: Path, *, claim: bool = False) -> bool:
     return True
 
 
-def _take_over(folder: RunFolder, *, overwrite: bool) -> None:
-    """Make a folder that holds something ready for a new run."""
+def _refuse_what_is_there(folder: RunFolder, *, overwrite: bool) -> None:
+    """Stop where a folder holds something that must not be replaced."""
     if not overwrite:
         raise RunFolderError(
             f"{folder.path}: this folder is in use",
@@ -244,11 +253,36 @@ def _take_over(folder: RunFolder, *, overwrite: bool) -> None:
             f"{folder.path}: not empty, and not the folder of a run; it is left alone",
             hint="Choose another folder with --out.",
         )
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Keep other processes out of a folder; the system opens the lock when this process ends, however it ends."""
+    lock = FileLock(folder.checkpoint / LOCK, blocking=False)
     try:
-        if folder.checkpoint.exists():
-            shutil.rmtree(folder.checkpoint)
+        folder.checkpoint.mkdir(exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunFolderError(
+            f"{folder.path}: another labelclean is at work in this folder",
+            hint="Wait until it is done, or choose another folder with --out.",
+        ) from error
     except OSError as error:
         raise _not_writable(folder.checkpoint, error.strerror or str(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clear(checkpoint: Path) -> None:
+    """Take away what an earlier run has left to resume."""
+    try:
+        for path in checkpoint.iterdir():
+            if path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        raise _not_writable(checkpoint, error.strerror or str(error)) from error
 
 
 def _not_writable(path: Path, cause: str) -> LabelcleanError:
