@@ -206,6 +206,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What each effort sets; everything else keeps its default."""
 
+TRAINING = ("judge", "epochs", "batch_size")
+"""Flags that mean nothing where the backbone stays frozen; in a file they may wait for another effort."""
+
 
 def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
     """Combine flags, a TOML file, the effort's preset and the defaults.
@@ -230,7 +233,14 @@ def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
         value = merged.get(name)
         if isinstance(value, list | int | float):
             merged[name] = tuple(value) if isinstance(value, list) else (value,)
-    return FitConfig(**merged)
+    config = FitConfig(**merged)
+    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if name in given]
+    if idle and not config.finetune:
+        raise ConfigError(
+            f"{', '.join(idle)}: the backbone stays frozen, there is no training to set",
+            hint="Leave it out, or choose --effort standard.",
+        )
+    return config
 
 
 def _without_preset(stored: dict[str, Any], effort: str) -> dict[str, Any]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SMALL_CLASS = 10
 """Classes with fewer rows are named in a note: little can be said about their labels."""
 
+NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
+"""Words, lower case, by which programs mark a missing value; they may be names of classes all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -102,11 +105,14 @@ def _meant_folder(manifest: Manifest, images_dir: Path) -> str:
 
 
 def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
-    """Name classes that are small, and those that are perhaps the same."""
+    """Name classes that are small, those that are perhaps no class, and those that are perhaps the same."""
     counts = np.bincount(manifest.label_ids[rows], minlength=len(manifest.class_names))
     small = [name for name, count in zip(manifest.class_names, counts, strict=True) if 0 < count < SMALL_CLASS]
     if small:
         reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {', '.join(small)}")
+    empty = [name for name in manifest.class_names if name.strip().casefold() in NO_LABEL]
+    if empty:
+        reporter.note(f"taken for classes like others, empty cells are missing labels: {', '.join(map(repr, empty))}")
     alike = "; ".join(" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names))
     if alike:
         reporter.note(f"classes that differ only by letter case or blank space: {alike}")

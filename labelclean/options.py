@@ -177,7 +177,9 @@ SetLabels = Annotated[
 ]
 Classes = Annotated[int | None, typer.Option(help="Keep the first so many classes, as 50 for mini-WebVision.")]
 
-Truth = Annotated[Path, typer.Argument(help="Table with paths and a column true_label.")]
+Truth = Annotated[
+    Path, typer.Argument(help="Table with paths and true labels: a column true_label, truth or golden, or else label.")
+]
 
 CleanIndex = Annotated[Path, typer.Argument(help="Table with paths and labels, or a folder with a folder per class.")]
 CorruptOut = Annotated[Path, typer.Option("--out", help="Folder for labels.csv and truth.csv.")]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from labelclean.records import UNKNOWN, FloatArray, IntArray, of_label
+from labelclean.tssd import channel as channels
 from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH, STRENGTHS, best_strength
 
@@ -155,23 +156,45 @@ def test_misspelt_labels_of_one_row_each_do_not_hide_the_noise_between_two_class
     assert estimate(channel, scores, labels) == pytest.approx((labels != true).mean(), abs=0.05)
 
 
-def test_golden_rows_are_never_left_out_of_the_sample():
+def test_golden_rows_are_never_left_out_of_the_sample(monkeypatch: pytest.MonkeyPatch):
     """Scores that say nothing, and labels of which only the golden rows show that half are wrong."""
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1], 1000)
     golden = np.full(2000, UNKNOWN)
     golden[:200] = rng.integers(0, 2, 200)
     scores = np.zeros((2000, 2))
-    found = fit_channel([scores], labels, golden=golden, max_rows=20, rng=rng).transition
+    monkeypatch.setattr(channels, "MAX_ROWS", 20)
+    found = fit_channel([scores], labels, golden=golden, rng=rng).transition
     np.testing.assert_allclose(found, 0.5, atol=0.1)
 
 
-def test_sample_of_many_rows_gives_nearly_the_same_channel():
+@pytest.mark.parametrize("limit", [{"MAX_ROWS": 2000}, {"MAX_SCORES": 6000}])
+def test_sample_of_many_rows_gives_nearly_the_same_channel(monkeypatch: pytest.MonkeyPatch, limit: dict[str, int]):
     scores, _, labels = planted(symmetric(0.2))
     golden = np.full(len(labels), UNKNOWN)
     full = fit_channel([scores], labels, rng=np.random.default_rng(0))
-    part = fit_channel([scores], labels, golden=golden, max_rows=2000, rng=np.random.default_rng(0))
+    for name, value in limit.items():
+        monkeypatch.setattr(channels, name, value)
+    part = fit_channel([scores], labels, golden=golden, rng=np.random.default_rng(0))
+    assert (part.transition != full.transition).any()
     np.testing.assert_allclose(part.transition, full.transition, atol=0.05)
+
+
+def test_many_classes_take_fewer_rows_but_some_of_each(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    rng = np.random.default_rng(0)
+
+    def watched(views: torch.Tensor, given: torch.Tensor, *_: object) -> None:
+        seen.append(views.shape[1])
+        raise InterruptedError
+
+    monkeypatch.setattr(channels, "_maximise", watched)
+    monkeypatch.setattr(channels, "MAX_ROWS", 1000)
+    monkeypatch.setattr(channels, "MAX_SCORES", 8000)
+    for num_classes in (4, 16, 30, 60):
+        with pytest.raises(InterruptedError):
+            fit_channel([np.zeros((1100, num_classes))], np.zeros(1100, int), rng=rng)
+    assert seen == [1000, 500, 600, 1000]
 
 
 def test_posteriors_equal_a_hand_computation():

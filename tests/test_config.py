@@ -113,3 +113,17 @@ def test_settings_file_that_cannot_be_used_is_named(tmp_path: Path, content: str
         file.write_text(content)
     with pytest.raises(ConfigError, match=message):
         resolve(flags={}, file=file)
+
+
+def test_flags_of_a_training_that_there_is_none_of_are_refused(tmp_path: Path):
+    file = tmp_path / "fit.toml"
+    file.write_text('judge = "peer"\nepochs = 3\n')
+    assert resolve(flags={"effort": "quick"}, file=file).judge == "peer"  # it may wait for another effort
+    for flags, words in (
+        ({"judge": "self"}, "--judge: "),
+        ({"epochs": 2.0, "batch_size": 8}, "--epochs, --batch-size: "),
+    ):
+        assert resolve(flags={**flags, "effort": "standard"}).finetune
+        with pytest.raises(ConfigError, match=words) as caught:
+            resolve(flags={**flags, "effort": "quick"}, file=file)
+        assert "--effort standard" in caught.value.hint

@@ -137,6 +137,19 @@ def test_every_form_holds_the_same_rows(run: Run, finished_run: RunFolder, draw:
     pd.testing.assert_frame_equal(folder.rename(columns={"file_name": "path"}), frame)
 
 
+def test_hugging_face_gets_paths_without_detours(run: Run, finished_run: RunFolder, draw: Callable[..., Path]):
+    verdicts = pq.read_table(finished_run.verdicts)
+    paths = [f"./cats/../{path}" if row % 2 else path for row, path in enumerate(verdicts["path"].to_pylist())]
+    write_verdicts(finished_run.verdicts, verdicts.set_column(verdicts.column_names.index("path"), "path", [paths]))
+    for path in verdicts["path"].to_pylist():
+        draw(path)
+    Path("images/cats").mkdir()
+    assert run("export", finished_run.path, "--to", "hf", "--out", "images")[0] == 0
+    names = pd.read_csv("images/metadata.csv")["file_name"]
+    assert set(names) <= set(verdicts["path"].to_pylist())
+    assert "./cats/../1.png" in exported(run, finished_run)["path"].tolist()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -303,6 +316,8 @@ def test_too_few_golden_rows_say_what_they_can_show():
     assert 0.915 < highest < 0.916
     assert "`labelclean golden`" in caught.value.hint
     assert "ask for less" in caught.value.hint
+    assert "With all labels right it takes 104:" in caught.value.hint
+    assert 0.005 ** (1 / 103) < 0.95 <= 0.005 ** (1 / 104)
     kept, cut = cut_at(p_clean, known, is_golden, precision=0.915)
     assert (kept.all(), cut.num_golden, cut.wanted) == (True, 60, 0.915)
 

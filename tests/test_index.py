@@ -326,23 +326,10 @@ def test_golden_labels_that_are_no_class_are_refused_wherever_they_are(read: Rea
     assert hint in caught.value.hint
 
 
-def test_golden_labels_are_checked_against_the_known_classes(read: Read):
-    index = "path,label,golden\na,x,y\n"
-    assert read("l.csv", index, class_names=("x", "y")).golden_ids.tolist() == [1]
-    with pytest.raises(InputError, match="golden label 'y'"):
-        read("l.csv", index, class_names=("x", "z"))
-
-
 def test_golden_label_is_the_class_that_is_spelt_alike_before_another_up_to_space(read: Read):
     manifest = read("l.csv", "path,label,golden\na,x,x \nb,x ,x\nc, y,y\nd,x, x\n")
     assert manifest.class_names == (" y", "x", "x ")
     assert manifest.golden_ids.tolist() == [2, 1, 0, 1]
-
-
-def test_known_classes_number_the_labels(read: Read):
-    manifest = read("l.csv", "path,label\na,y\nb,new\n", class_names=("x", "y"))
-    assert manifest.label_ids.tolist() == [1, -1]
-    assert manifest.faults[1].kind == "unknown_label"
 
 
 def test_folder_per_class(image_folder: Path, draw: Callable[..., Path]):

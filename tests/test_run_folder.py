@@ -56,11 +56,13 @@ def test_names_that_are_no_names_do_not_leave_runs(name: str):
 def test_given_folder_is_made_and_must_be_free():
     out = Path("deep/er")
     assert chosen(out, "x", overwrite=False, resume=False).path == out
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match="in use") as caught:
+    with pytest.raises(RunFolderError, match="holds a run") as caught:
         chosen(out, "x", overwrite=False, resume=False)
     assert "--overwrite" in caught.value.hint
     assert "--resume" in caught.value.hint
+    with pytest.raises(RunFolderError, match="holds a run") as caught:
+        chosen(ended("done").path, "x", overwrite=False, resume=False)
+    assert "--resume" not in caught.value.hint  # there is nothing to carry on with
 
 
 def test_overwrite_removes_the_checkpoint_and_keeps_finished_files():
@@ -88,11 +90,12 @@ def test_overwrite_without_out_takes_the_first_name():
     assert chosen(None, "pets", overwrite=True, resume=False).path == Path("runs/pets")
 
 
-def test_overwrite_leaves_other_folders_alone():
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_folders_that_hold_something_else_are_left_alone(overwrite: bool):
     Path("photos").mkdir()
     Path("photos/a.jpg").write_text("precious")
     with pytest.raises(RunFolderError, match="not the folder of a run"):
-        chosen(Path("photos"), "x", overwrite=True, resume=False)
+        chosen(Path("photos"), "x", overwrite=overwrite, resume=False)
     assert Path("photos/a.jpg").exists()
 
 

@@ -298,6 +298,18 @@ def test_numbers_as_labels_and_missing_ones(data: Path, tmp_path: Path, run: Run
     assert set(frame["label"].dropna()) == {"0", "1", "2"}
 
 
+def test_words_for_no_label_are_classes_with_a_note(data: Path, tmp_path: Path, run: Run):
+    index = sound_rows(data)
+    index.loc[index.index % 6 == 0, "label"] = "NaN"
+    index.to_csv("labels.csv", index=False)
+    words = [word for word in fit_words(data, tmp_path / "run", index=Path("labels.csv")) if word != "--quiet"]
+    code, _, err = run(*words)
+    assert code == 0
+    assert "taken for classes like others" in " ".join(err.split())
+    assert "'NaN'" in err
+    assert (frame_of(tmp_path / "run")["label"] == "NaN").sum() == 11
+
+
 def test_class_of_which_no_row_can_be_judged(data: Path, tmp_path: Path, run: Run):
     index = sound_rows(data)
     lost = pd.DataFrame({"path": ["gone.png"], "label": ["unicorn"], "true_label": ["unicorn"]})

@@ -91,7 +91,7 @@ def _golden_file(file: Path, draw: int) -> list[tuple[str, GoldenLabel]]:
         InputError: the file lacks a column, has no golden label at all, or a chance that is none.
     """
     table, source = read_table(file), str(file)
-    path_name = find_column(table, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
+    path_name = find_column(table, None, PATH_NAMES, what="path", source=source, remedy="call one path")
     label_name, chance_name = _golden_column(table, source), usual_column(table, (CHANCE_NAME,))
     paths, labels, chances = (
         as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows)
@@ -122,7 +122,7 @@ def _golden_column(table: pa.Table, source: str) -> str:
             hint=f"Write the right labels into a column {GOLDEN_NAME}; leave the cell empty where they are not known.",
         )
     return find_column(
-        table, None, (*names, *LABEL_NAMES), what="golden label", source=source, flag="the usual name golden"
+        table, None, (*names, *LABEL_NAMES), what="golden label", source=source, remedy=f"call one {GOLDEN_NAME}"
     )
 
 

@@ -34,7 +34,6 @@ def read_manifest(
     path_column: str | None = None,
     label_column: str | None = None,
     golden: Sequence[Path] = (),
-    class_names: tuple[str, ...] | None = None,
 ) -> Manifest:
     """Read an index, or the class folders below `images_dir` when there is none.
 
@@ -45,7 +44,6 @@ def read_manifest(
         label_column: column with the labels; None: found by name.
         golden: further files of trusted labels, with a path and a `golden`, `true_label` or label column, and in a
             column `chance` the probability with which the row was chosen for it, where that differs between rows.
-        class_names: the classes to number labels by; None: the distinct labels found.
     Raises:
         InputError: the folder or a file is missing, unreadable, empty, or lacks a column, or a golden label is none
             of the classes.
@@ -53,15 +51,19 @@ def read_manifest(
     table, source = _open_index(images_dir, index)
     if index is None:
         path_column, label_column = table.column_names
-    path_name = find_column(table, path_column, PATH_NAMES, what="path", source=source, flag="--path-column")
-    label_name = find_column(table, label_column, LABEL_NAMES, what="label", source=source, flag="--label-column")
+    path_name = find_column(
+        table, path_column, PATH_NAMES, what="path", source=source, remedy="name one with --path-column"
+    )
+    label_name = find_column(
+        table, label_column, LABEL_NAMES, what="label", source=source, remedy="name one with --label-column"
+    )
     golden_name, group_name = usual_column(table, (GOLDEN_NAME,)), usual_column(table, (GROUP_NAME,))
     chance_name = usual_column(table, (CHANCE_NAME,)) if golden_name else None
     used = (path_name, label_name, golden_name, chance_name, group_name)
     paths, labels, own_golden, chances, groups = (
         as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows) for name in used
     )
-    names = class_names or tuple(sorted(_distinct(labels)))
+    names = tuple(sorted(_distinct(labels)))
     label_ids, groups = _number(labels, names), pc.utf8_trim_whitespace(groups)
     trusted = golden_rows(own_golden, chances, golden, paths, source)
     return Manifest(
@@ -75,14 +77,15 @@ def read_manifest(
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
         extra=table.select([name for name in table.column_names if name not in used]),
-        faults=_label_faults(labels, label_ids, source) | _path_faults(images_dir, paths, source),
+        faults=_label_faults(label_ids, source) | _path_faults(images_dir, paths, source),
     )
 
 
 def _open_index(images_dir: Path, index: Path | None) -> tuple[pa.Table, str]:
     """The index as a table, and how messages name it."""
     if not images_dir.is_dir():
-        raise InputError(f"{images_dir}: no such folder", hint="Give the folder that holds the images.")
+        cause = "not a folder" if images_dir.exists() else "no such folder"
+        raise InputError(f"{images_dir}: {cause}", hint="Give the folder that holds the images.")
     if index is None:
         return _class_folders(images_dir), posixpath.join(images_dir.as_posix(), "")
     table = read_table(index)
@@ -144,15 +147,9 @@ def _path_faults(images_dir: Path, paths: pa.ChunkedArray, source: str) -> dict[
     return faults
 
 
-def _label_faults(labels: pa.ChunkedArray, label_ids: IntArray, source: str) -> dict[int, Fault]:
-    """Rows without a label, or with one that is none of the known classes."""
-    faults = {}
-    for row in np.flatnonzero(label_ids == UNKNOWN).tolist():
-        label = labels[row].as_py()
-        if label is None:
-            message = f"{source} row {row}: no label. Fill it in or remove the row."
-            faults[row] = Fault(kind="missing_label", message=message)
-        else:
-            message = f"{source} row {row}: label {label!r} is none of the known classes."
-            faults[row] = Fault(kind="unknown_label", message=message)
-    return faults
+def _label_faults(label_ids: IntArray, source: str) -> dict[int, Fault]:
+    """Rows without a label."""
+    return {
+        row: Fault(kind="missing_label", message=f"{source} row {row}: no label. Fill it in or remove the row.")
+        for row in np.flatnonzero(label_ids == UNKNOWN).tolist()
+    }

@@ -57,14 +57,18 @@ def read_table(file: Path) -> pa.Table:
 
 
 def find_column(
-    table: pa.Table, wanted: str | None, usual: tuple[str, ...], *, what: str, source: str, flag: str
+    table: pa.Table, wanted: str | None, usual: tuple[str, ...], *, what: str, source: str, remedy: str
 ) -> str:
     """The wanted column, or the first usual name that the table has, whatever its case.
 
+    Args:
+        what: how messages name the column.
+        source: how they name the table.
+        remedy: what they advise, as in `name one with --path-column`.
     Raises:
         InputError: there is no such column.
     """
-    has = f"Its columns are {', '.join(table.column_names)}; name one with {flag}."
+    has = f"Its columns are {', '.join(table.column_names)}; {remedy}."
     if wanted is not None:
         if wanted in table.column_names:
             return wanted

@@ -90,8 +90,12 @@ def _clean_index(index: Path, path_column: str | None, label_column: str | None)
         manifest = read_manifest(index)
         return pa.table({"path": manifest.paths, "label": manifest.labels})
     table = read_table(index)
-    path_name = find_column(table, path_column, PATH_NAMES, what="path", source=index.name, flag="--path-column")
-    label_name = find_column(table, label_column, LABEL_NAMES, what="label", source=index.name, flag="--label-column")
+    path_name = find_column(
+        table, path_column, PATH_NAMES, what="path", source=index.name, remedy="name one with --path-column"
+    )
+    label_name = find_column(
+        table, label_column, LABEL_NAMES, what="label", source=index.name, remedy="name one with --label-column"
+    )
     main = pa.table({"path": as_strings(table[path_name]), "label": as_strings(table[label_name])})
     return add_columns(main, table.drop_columns(list({path_name, label_name})))
 
@@ -105,7 +109,7 @@ def _observed_confusions(observed: Path, class_names: tuple[str, ...]) -> FloatA
         return count_confusions(true, given, [1.0] * len(true), class_names)
     table = read_table(observed)
     columns = [
-        find_column(table, None, (name,), what=name, source=observed.name, flag=f"the name {name}")
+        find_column(table, None, (name,), what=name, source=observed.name, remedy=f"call one {name}")
         for name in ("true", "given", "count")
     ]
     true, given = (as_strings(table[name]).to_pylist() for name in columns[:2])

@@ -46,7 +46,8 @@ class Evaluation:
         accuracy_before, accuracy_after: share of right labels as given, and with the suggestion on rejected rows,
             both among the rows whose true label has a name.
         calibration_error: expected calibration error of p_clean, 15 bins of equal width.
-        noise_rate_true, noise_rate_estimated: share of wrong labels here, and in all rows as the run estimated it.
+        noise_rate_true, noise_rate_estimated: share of wrong labels, golden rows included, among those whose true
+            label is known, and in all judged rows as the run estimated it.
     """
 
     num_rows: int
@@ -104,6 +105,7 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     return Evaluation(
         num_without_truth=int((~has_truth & ~golden).sum()),
         num_golden=int(golden.sum()),
+        noise_rate_true=_wrong_share(verdicts["label"], true_labels, has_truth),
         noise_rate_estimated=json.loads(read_metadata(verdicts)["noise_rate"])[0],
         **figures,
         **_ranking(frame["p_clean"].to_numpy(dtype=np.float64), is_right),
@@ -117,10 +119,8 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Series[Any]:
     """The true label of each row, missing where it is not known."""
-    path_name = find_column(truth, None, PATH_NAMES, what="path", source=source, flag="the usual name path")
-    label_name = find_column(
-        truth, None, TRUE_NAMES, what="true label", source=source, flag="the usual name true_label"
-    )
+    path_name = find_column(truth, None, PATH_NAMES, what="path", source=source, remedy="call one path")
+    label_name = find_column(truth, None, TRUE_NAMES, what="true label", source=source, remedy="call one true_label")
     known = pd.DataFrame(
         {"path": as_strings(truth[path_name]).to_pylist(), "true": as_strings(truth[label_name]).to_pylist()}
     )
@@ -180,8 +180,12 @@ def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray, is_name
         "correction_accuracy": _mean(is_corrected[rejected & ~is_right & is_named]),
         "accuracy_before": _mean(is_right[is_named]),
         "accuracy_after": _mean(np.where(rejected, is_corrected, is_right)[is_named]),
-        "noise_rate_true": float((~is_right).mean()),
     }
+
+
+def _wrong_share(labels: pa.ChunkedArray, true_labels: pd.Series[Any], has_truth: BoolArray) -> float:
+    """Share of rows whose label is not the true one, among those that have both."""
+    return float((labels.to_numpy()[has_truth] != true_labels.to_numpy()[has_truth]).mean())
 
 
 def _ranking(p_clean: FloatArray, is_right: BoolArray) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def export(
     kept = verdicts.take(pa.array(selected.rows))
     if form == "hf":
         _refuse_other_folder(out, kept["path"].to_pylist())
+        kept = _with_plain_paths(kept)
     table = _exported(kept, relabel=selection.relabel, path_name="file_name" if form == "hf" else "path")
     num_relabelled = pc.sum(pc.not_equal(table["label"], kept["label"])).as_py() or 0
     if form == "parquet":
@@ -184,6 +186,12 @@ def _refuse_other_folder(folder: Path, paths: list[str | None]) -> None:
         raise InputError(
             f"{folder}: {len(missing):,} of {len(paths):,} images are not there, the first is {missing[0]}", hint=hint
         )
+
+
+def _with_plain_paths(rows: pa.Table) -> pa.Table:
+    """Rows whose paths have no `./` and `../` in them: Hugging Face compares them as text."""
+    plain = pa.array([posixpath.normpath(path) for path in rows["path"].to_pylist()], pa.string())
+    return rows.set_column(rows.column_names.index("path"), "path", plain)
 
 
 def select(verdicts: pa.Table, selection: Selection) -> Selected:

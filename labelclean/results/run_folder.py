@@ -243,15 +243,16 @@ def _create(path: Path, *, claim: bool = False) -> bool:
 
 def _refuse_what_is_there(folder: RunFolder, *, overwrite: bool) -> None:
     """Stop where a folder holds something that must not be replaced."""
-    if not overwrite:
-        raise RunFolderError(
-            f"{folder.path}: this folder is in use",
-            hint="Give --overwrite to replace its run, --resume to carry on with it, or another --out.",
-        )
     if not folder.is_run:
         raise RunFolderError(
             f"{folder.path}: not empty, and not the folder of a run; it is left alone",
             hint="Choose another folder with --out.",
+        )
+    if not overwrite:
+        carry_on = ", --resume to carry on with it" if folder.checkpoint.is_dir() else ""
+        raise RunFolderError(
+            f"{folder.path}: this folder holds a run",
+            hint=f"Give --overwrite to replace it{carry_on}, or another --out.",
         )
 
 

@@ -87,7 +87,7 @@ def prepare_backbone(config: FitConfig, *, num_classes: int, median_side: int) -
     """Find out the image size, get the weights and check that the model can be used.
 
     Args:
-        median_side: of the images, in pixels; they are never enlarged beyond it by default.
+        median_side: of the images, in pixels; by default they are hardly enlarged, see `choose_image_size`.
     Raises:
         BackboneError: timm has no such model, the weights cannot be had or do not fit, or it has no pooled features.
     """

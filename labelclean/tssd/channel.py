@@ -31,6 +31,10 @@ STANDSTILL = 1e-4
 SMALL = 2_000_000
 """Scores up to which one thread is the fastest; several are many times slower when other work is going on."""
 
+MAX_ROWS, MAX_SCORES, LEAST_PER_CLASS = 100_000, 5_000_000, 20
+"""Rows without golden label on which a channel is fitted at most: so many, and with so many scores in a view, but for a
+few rows of each class."""
+
 BIAS_PENALTY = 1e-3
 INITIAL_FIDELITY = 0.9
 
@@ -71,7 +75,6 @@ def fit_channel(
     golden: IntArray | None = None,
     pull: float = PULL,
     num_iterations: int = 100,
-    max_rows: int = 100_000,
     rng: np.random.Generator,
 ) -> NoiseChannel:
     """Estimate the channel by expectation-maximisation.
@@ -83,15 +86,15 @@ def fit_channel(
         golden: true labels where they are known, UNKNOWN elsewhere, (N,).
         pull: how strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class.
         num_iterations: EM steps at most; it ends earlier once T stands still.
-        max_rows: fit on the golden rows and a random sample of so many others when there are more.
-        rng: draws that sample.
+        rng: draws a sample of the rows where there are more than enough.
     Raises:
         ValueError: no view, or the shapes differ.
     """
     if not scores or any(view.shape != (len(labels), scores[0].shape[1]) for view in scores):
         raise ValueError(f"scores of shapes {[view.shape for view in scores]} for {len(labels)} labels")
     known = np.full(len(labels), UNKNOWN) if golden is None else golden
-    others = np.flatnonzero(known == UNKNOWN)
+    others, num_classes = np.flatnonzero(known == UNKNOWN), scores[0].shape[1]
+    max_rows = min(MAX_ROWS, max(MAX_SCORES // num_classes, LEAST_PER_CLASS * num_classes))
     if len(others) > max_rows:
         chosen = rng.choice(others, max_rows, replace=False)
         sample = np.concatenate([np.flatnonzero(known != UNKNOWN), chosen])
