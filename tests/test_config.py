@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from labelclean import cli
 from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, chosen, contradictions, resolve
 from labelclean.errors import ConfigError
 from labelclean.results.run_folder import write_config
@@ -127,3 +130,21 @@ def test_flags_of_a_training_that_there_is_none_of_are_refused(tmp_path: Path):
         with pytest.raises(ConfigError, match=words) as caught:
             resolve(flags={**flags, "effort": "quick"}, file=file)
         assert "--effort standard" in caught.value.hint
+
+
+def test_settings_page_tells_every_setting_with_its_default_and_which_have_a_flag():
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
+    told: dict[str, tuple[str, bool]] = {}
+    for line in page.splitlines():
+        if line.startswith("| `"):
+            names, default, _ = (cell.strip() for cell in line.strip("|").split(" | ", 2))
+            for name in names.removesuffix(" ·").split(", "):
+                told[name.strip("`")] = default.strip("`"), not names.endswith("·")
+    parameters = inspect.signature(cli.fit).parameters
+    defaults = dataclasses.asdict(FitConfig())
+    assert told.keys() == defaults.keys()
+    for name, (default, has_flag) in told.items():
+        assert has_flag == (name in parameters), name
+        value = defaults[name]
+        text = "none" if value is None else json.dumps(value)
+        assert default == text, name
