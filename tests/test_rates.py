@@ -9,7 +9,7 @@ import pytest
 
 from labelclean.records import BoolArray, Estimate, FloatArray, IntArray
 from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
-from labelclean.tssd.rates import WrongLabels, pooled
+from labelclean.tssd.rates import SHARED_ERROR, WrongLabels, pooled
 
 NUM_ROWS = 1500
 
@@ -58,10 +58,29 @@ def test_capture_is_the_share_of_the_wrong_labels_inside():
     assert counted([np.ones(5)]).capture(p < 0.5) is None
 
 
-def test_one_way_has_the_interval_of_independent_draws():
+def test_one_way_has_the_interval_of_independent_draws_and_of_what_it_has_wrong_itself():
     estimate = found(counted([np.full(400, 0.9)]).share(everyone(400)))
-    reach = 1.96 * np.sqrt(0.09 / 400)
+    reach = 1.96 * np.sqrt(0.09 / 400 + (SHARED_ERROR * 0.09) ** 2)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.1, 0.1 - reach, 0.1 + reach), rel=1e-3)
+
+
+def test_rows_that_are_known_share_no_error():
+    """Of 400 rows 100 are golden, of unknown chance, and right."""
+    estimate = found(counted([np.full(400, 0.9)], golden=range(100)).share(everyone(400)))
+    reach = 1.96 * np.sqrt(0.09 * 300 / 400**2 + (SHARED_ERROR * 0.09 * 0.75) ** 2)
+    assert estimate.high - estimate.value == pytest.approx(reach, rel=1e-3)
+    all_known = found(counted([np.full(40, 0.9)], golden=range(40)).share(everyone(40)))
+    assert (all_known.low, all_known.value, all_known.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("shift", [0.2, -0.2])
+def test_interval_holds_where_all_ways_are_off_together(shift: float):
+    """Three ways that agree, on rows so many that nothing is left to chance."""
+    p = np.random.default_rng(0).beta(3, 0.6, 100_000)
+    share = 1 - p.mean()
+    estimate = found(counted([logit_shift(np.full(len(p), 1 - share), shift)] * 3).share(everyone(len(p))))
+    assert estimate.low < share < estimate.high
+    assert abs(estimate.value - share) > 0.5 * (estimate.high - estimate.value) / 1.96
 
 
 def test_ways_that_differ_widen_the_interval():

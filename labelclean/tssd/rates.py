@@ -1,8 +1,8 @@
 """How many labels are wrong: overall, in a class, among the rejected rows; each with a 95 % interval.
 
-Without golden rows the interval joins what is random in the draws and how far the streams and the meta-classifier
-differ. With enough of them that were drawn at random, with chances that are known, what they showed beyond the expected
-corrects the estimate.
+Without golden rows the interval joins what is random in the draws, how far the streams and the meta-classifier differ,
+and that they may be wrong together. With enough of them that were drawn at random, with chances that are known, what
+they showed beyond the expected corrects the estimate.
 
 # N rows, R ways
 """
@@ -20,6 +20,11 @@ from labelclean.records import BoolArray, Estimate, FloatArray, IntArray
 MIN_GOLDEN = 50
 """Golden rows of one draw and of known chance among those in question from which on they correct a share; for the
 capture, inside and outside."""
+
+SHARED_ERROR = 0.2
+"""Standard deviation of what the log-odds of a share are off by because all ways share their images and networks. With
+it the truth lies in 97 % of the intervals of classes and 96 % of those of the expected precision, in 52 runs with noise
+on four data sets; without it in 88 and 92 %, though they are hardly narrower: ways that agree by chance look sure."""
 
 UPPER = 0.975
 """Quantile that bounds a 95 % interval."""
@@ -61,7 +66,15 @@ class WrongLabels:
             return interval(value, norm.ppf(UPPER) * np.sqrt(variance))
         wrong = [self._expected(p)[rows] for p in self.ways]
         draws = float((wrong[-1] * (1 - wrong[-1])).sum()) / len(wrong[-1]) ** 2
-        return pooled([float(w.mean()) for w in wrong], within=draws)
+        return pooled([float(w.mean()) for w in wrong], within=draws + self._shared_variance(rows))
+
+    def _shared_variance(self, rows: BoolArray) -> float:
+        """Of the share of wrong labels among the rows of a mask, by what all ways have wrong together."""
+        unsure = rows & ~self.known
+        if not unsure.any():
+            return 0.0
+        share = float(1 - self.ways[-1][unsure].mean())
+        return (SHARED_ERROR * share * (1 - share) * float(unsure.sum() / rows.sum())) ** 2
 
     def capture(self, rows: BoolArray) -> Estimate | None:
         """Share of all wrong labels that lies in the rows of a mask, (N,); None where no label can be wrong."""
