@@ -17,7 +17,7 @@ import typer
 
 import labelclean
 from labelclean import console, options
-from labelclean.config import chosen, resolve
+from labelclean.config import chosen, refuse_idle, resolve
 from labelclean.errors import LabelcleanError, ResourceError
 
 CHECK_SIZE = 8
@@ -126,6 +126,7 @@ def fit(
     # each flag of a setting has the setting's name
     flags = {name: value for name, value in context.params.items() if name in options.DEFAULTS}
     config = resolve(flags=flags, file=config_file)
+    refuse_idle(flags, config)
     from labelclean.fit import run_fit
 
     reporter = console.RichReporter(quiet=quiet)

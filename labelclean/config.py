@@ -207,7 +207,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What each effort sets; everything else keeps its default."""
 
 TRAINING = ("judge", "epochs", "batch_size")
-"""Flags that mean nothing where the backbone stays frozen; in a file they may wait for another effort."""
+"""Settings that mean nothing where the backbone stays frozen."""
 
 
 def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
@@ -233,14 +233,21 @@ def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
         value = merged.get(name)
         if isinstance(value, list | int | float):
             merged[name] = tuple(value) if isinstance(value, list) else (value,)
-    config = FitConfig(**merged)
-    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if name in given]
+    return FitConfig(**merged)
+
+
+def refuse_idle(flags: dict[str, Any], config: FitConfig) -> None:
+    """Stop at flags that would do nothing; in a file they may wait for another effort.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if flags.get(name) is not None]
     if idle and not config.finetune:
         raise ConfigError(
             f"{', '.join(idle)}: the backbone stays frozen, there is no training to set",
             hint="Leave it out, or choose --effort standard.",
         )
-    return config
 
 
 def _without_preset(stored: dict[str, Any], effort: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from labelclean import cli
 from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, chosen, contradictions, resolve
 from labelclean.errors import ConfigError
 from labelclean.results.run_folder import write_config
+from tests.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -118,18 +119,20 @@ def test_settings_file_that_cannot_be_used_is_named(tmp_path: Path, content: str
         resolve(flags={}, file=file)
 
 
-def test_flags_of_a_training_that_there_is_none_of_are_refused(tmp_path: Path):
+def test_flags_of_a_training_that_there_is_none_of_are_refused(tmp_path: Path, run: Run):
     file = tmp_path / "fit.toml"
     file.write_text('judge = "peer"\nepochs = 3\n')
-    assert resolve(flags={"effort": "quick"}, file=file).judge == "peer"  # it may wait for another effort
-    for flags, words in (
-        ({"judge": "self"}, "--judge: "),
-        ({"epochs": 2.0, "batch_size": 8}, "--epochs, --batch-size: "),
+    for words, named in (
+        (("--judge", "self"), "--judge"),
+        (("--epochs", 2, "--batch-size", 8), "--epochs, --batch-size"),
     ):
-        assert resolve(flags={**flags, "effort": "standard"}).finetune
-        with pytest.raises(ConfigError, match=words) as caught:
-            resolve(flags={**flags, "effort": "quick"}, file=file)
-        assert "--effort standard" in caught.value.hint
+        told = [
+            " ".join(run("fit", "gone", "--effort", effort, "--config", file, *more)[2].split())
+            for effort, more in (("quick", words), ("quick", ()), ("standard", words))
+        ]
+        assert f"{named}: the backbone stays frozen" in told[0]
+        assert "--effort standard" in told[0]
+        assert all("gone: no such folder" in other for other in told[1:])
 
 
 def test_settings_page_tells_every_setting_with_its_default_and_which_have_a_flag():
