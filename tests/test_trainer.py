@@ -18,6 +18,7 @@ from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train import trainer
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, keep_freed_memory
+from labelclean.train.network import update_average
 from labelclean.train.schedule import (
     PRETRAINED,
     SCRATCH,
@@ -27,7 +28,7 @@ from labelclean.train.schedule import (
     hold_out_one_in,
     plan_schedule,
 )
-from labelclean.train.trainer import TunedLearner, scan_images, update_average
+from labelclean.train.trainer import TunedLearner, scan_images
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 
 CPU = torch.device("cpu")

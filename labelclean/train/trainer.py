@@ -1,4 +1,4 @@
-"""Fine-tuned networks: their training rounds, their moving averages, and their scans.
+"""Fine-tuned networks: their training rounds and their scans.
 
 Three ways to judge a row differ in who is taught which labels, and in which network scans which rows:
 
@@ -12,10 +12,8 @@ Three ways to judge a row differ in who is taught which labels, and in which net
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,70 +25,10 @@ from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore, scan_batch
 from labelclean.train.neighbors import nearest, unit_norm
+from labelclean.train.network import Network, Stint, update_average
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.train.schedule import Schedule
 from labelclean.tssd.semisup import Lesson, confidence, labelled_loss, mix, prior_penalty, ramp, unlabelled_loss
-
-
-@dataclass(slots=True)
-class Network:
-    """A network in training.
-
-    Attributes:
-        teaches: rows whose label it may see, (N,).
-        judges: rows that it scans for their verdict, (N,).
-    """
-
-    model: Backbone
-    average: Backbone
-    optimizer: torch.optim.Optimizer
-    teaches: BoolArray
-    judges: BoolArray
-    step: int = 0
-
-
-class Chance:
-    """All that is drawn while one network is trained for a round."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        """Seeds torch's own generators too, for layers that draw for themselves, as dropout does."""
-        self.device = device
-        self.rng = np.random.default_rng(seed)
-        self.augmenting = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)
-
-    def state(self) -> dict[str, Any]:
-        state = {
-            "rng": json.dumps(self.rng.bit_generator.state),
-            "augmenting": self.augmenting.get_state(),
-            "layers": torch.get_rng_state(),
-        }
-        if self.device.type == "cuda":
-            state["layers_on_gpu"] = torch.cuda.get_rng_state(self.device)
-        return state
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up a stored state."""
-        self.rng.bit_generator.state = json.loads(state["rng"])
-        self.augmenting.set_state(state["augmenting"])
-        torch.set_rng_state(state["layers"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["layers_on_gpu"], self.device)
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a network is in its round.
-
-    Attributes:
-        steps: optimiser steps that are done.
-        rows: image passes that they took.
-        loss: summed over these.
-    """
-
-    steps: int = 0
-    rows: int = 0
-    loss: float = 0.0
 
 
 class TunedLearner:
@@ -120,9 +58,6 @@ class TunedLearner:
         self.images, self.schedule, self.judge = images, schedule, judge
         self.groups, self.num_neighbors, self.bf16, self.seed = groups, num_neighbors, bf16, seed
         self.round = 0
-        self.losses: list[float] = []  # of the networks that are through with the present round
-        self.under_way: tuple[Chance, Progress] | None = None  # the network that is not
-        self.interrupted: dict[str, Any] | None = None  # the same, from a stored state
         self.forward_passes = self.backward_passes = 0
         self.train_loss = float("nan")
         everyone = np.ones(len(half), dtype=bool)
@@ -158,8 +93,7 @@ class TunedLearner:
     def round_passes(self) -> int:
         """Image passes of a round, training and scan of all networks."""
         training = self.schedule.steps[min(self.round, len(self.schedule.steps) - 1)] * self.schedule.batch_size
-        left_to_train = len(self.networks) - len(self.losses)
-        return left_to_train * training + len(self.networks) * 2 * len(self.networks[0].judges)
+        return len(self.networks) * (training + 2 * len(self.networks[0].judges))
 
     def take_passes(self) -> tuple[int, int]:
         """Image passes since the last call, forward and backward."""
@@ -169,26 +103,26 @@ class TunedLearner:
 
     def train(self, lessons: Sequence[Lesson], *, advance: Callable[[int], None]) -> None:
         """One round of every network. With two lessons each network learns from the other's division."""
+        stints = []
         for place, network in enumerate(self.networks):
-            if place < len(self.losses):
-                continue  # trained before an interruption
             lesson = lessons[-1 - place] if len(lessons) > 1 else lessons[0]
             with torch.random.fork_rng([self.images.device] if self.images.device.type == "cuda" else []):
-                chance = Chance(self._seed(place), self.images.device)
-                loss = self._train_network(network, lesson, chance, advance=advance)
-            self.losses.append(loss)
-            self.under_way = None
-        self.train_loss = float(np.mean(self.losses))
-        self.losses = []
+                stint = Stint(self._seed(place), self.images.device)
+                self._train_network(network, lesson, stint, advance=advance)
+            stints.append(stint)
+        self.train_loss = float(np.mean([stint.loss / stint.rows for stint in stints]))
+        num_passes = sum(stint.rows for stint in stints)
+        self.forward_passes += num_passes
+        self.backward_passes += num_passes
+        for network in self.networks:
+            network.stint = None
         self.round += 1
 
     def _seed(self, place: int) -> int:
         return int(np.random.SeedSequence((self.seed, self.round, place)).generate_state(1)[0])
 
-    def _train_network(
-        self, network: Network, lesson: Lesson, chance: Chance, *, advance: Callable[[int], None]
-    ) -> float:
-        """Mean loss per row over the round.
+    def _train_network(self, network: Network, lesson: Lesson, stint: Stint, *, advance: Callable[[int], None]) -> None:
+        """A network's training for a round, or what an interruption has left of it.
 
         Raises:
             ConfigError: there is nothing to teach, or the loss is no longer a number.
@@ -209,14 +143,17 @@ class TunedLearner:
             )
         prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
         network.model.train()
-        rng = chance.rng
+        rng = stint.rng
         batches = _batches(useful, self.schedule.batch_size, self.schedule.steps[self.round], rng)
-        progress = self._progress(chance)
-        advance(progress.rows)
-        for rows in batches[progress.steps :]:
+        network.stint = stint
+        if network.kept is not None:
+            stint.restore(network.kept)
+            network.kept = None
+            advance(stint.rows)
+        for rows in batches[stint.steps :]:
             for group in network.optimizer.param_groups:
                 group["lr"] = self.schedule.rate(network.step)
-            x = augment(self.images.batch(rows), chance.augmenting)
+            x = augment(self.images.batch(rows), stint.augmenting)
             t, w, is_labelled = (torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed))
             share = 1.0
             if self.schedule.mixup:
@@ -233,28 +170,15 @@ class TunedLearner:
             network.optimizer.step()
             network.step += 1
             update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
-            progress.steps += 1
-            progress.rows += len(rows)
-            progress.loss += float(loss.detach()) * len(rows)
+            stint.steps += 1
+            stint.rows += len(rows)
+            stint.loss += float(loss.detach()) * len(rows)
             advance(len(rows))
-        self.forward_passes += progress.rows
-        self.backward_passes += progress.rows
-        if not math.isfinite(progress.loss):
+        if not math.isfinite(stint.loss):
             raise ConfigError(
-                f"round {self.round + 1}: training diverged, its loss is {progress.loss}",
+                f"round {self.round + 1}: training diverged, its loss is {stint.loss}",
                 hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
             )
-        return progress.loss / progress.rows
-
-    def _progress(self, chance: Chance) -> Progress:
-        """Where the network begins in its round: at the start, or where it was interrupted."""
-        progress = Progress()
-        if self.interrupted is not None:
-            progress = Progress(**self.interrupted["progress"])
-            chance.restore(self.interrupted["chance"])
-            self.interrupted = None
-        self.under_way = chance, progress
-        return progress
 
     def _loss(
         self,
@@ -294,32 +218,13 @@ class TunedLearner:
 
     def state(self) -> dict[str, Any]:
         """Everything that the training from here on depends on, also in the midst of a round."""
-        networks = [
-            {
-                "model": network.model.state_dict(),
-                "average": network.average.state_dict(),
-                "optimizer": network.optimizer.state_dict(),
-                "step": network.step,
-            }
-            for network in self.networks
-        ]
-        state: dict[str, Any] = {"networks": networks, "round": self.round, "losses": self.losses}
-        state["passes"] = [self.forward_passes, self.backward_passes]
-        if self.under_way is not None:
-            chance, progress = self.under_way
-            state["under_way"] = {"chance": chance.state(), "progress": asdict(progress)}
-        return state
+        return {"networks": [network.state() for network in self.networks], "round": self.round}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a stored state."""
-        self.round, self.losses = state["round"], state["losses"]
-        self.forward_passes, self.backward_passes = state["passes"]
-        self.interrupted = state.get("under_way")
+        self.round = state["round"]
         for network, stored in zip(self.networks, state["networks"], strict=True):
-            network.model.load_state_dict(stored["model"])
-            network.average.load_state_dict(stored["average"])
-            network.optimizer.load_state_dict(stored["optimizer"])
-            network.step = stored["step"]
+            network.restore(stored)
 
     def _merge(self, passes: list[tuple[FloatArray, FeatureSpace]], taught: BoolArray) -> Scan:
         """Each row as the network that judges it sees it."""
@@ -358,14 +263,3 @@ def _batches(rows: IntArray, batch_size: int, num_steps: int, rng: np.random.Gen
     wanted = batch_size * num_steps
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-wanted // len(rows)))])[:wanted]
     return np.split(order, num_steps)
-
-
-@torch.no_grad()
-def update_average(average: Backbone, model: Backbone, *, decay: float, step: int) -> None:
-    """Move the average towards the model; early on faster, so that the random start is soon forgotten."""
-    decay = min(decay, (1 + step) / (10 + step))
-    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if mean.dtype.is_floating_point:
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
