@@ -22,9 +22,6 @@ AFFINITY_SCALE = 10.0
 VOTE_FLOOR = 1e-2
 """Added to every class's votes: no neighbour's vote is proof."""
 
-BLOCK_ROWS = 8192
-"""Rows whose prototypes are made together."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Consensus:
@@ -100,8 +97,8 @@ def prototype_affinity(
     members = in_company(groups)
     if len(members):
         weighted = features[members] * trust[members, None].astype(features.dtype)
-        for rows, classes, direction in _without_group(weighted, sums, labels, groups, members):
-            affinity[rows, classes] = (features[rows] * direction).sum(axis=1)
+        for rows, classes, directions in _without_group(weighted, sums, labels, groups, members):
+            affinity[rows[:, None], classes] = features[rows] @ directions.T
     return np.asarray(affinity)
 
 
@@ -113,33 +110,30 @@ def _rows_by_class(labels: IntArray) -> Iterator[tuple[int, IntArray]]:
 
 
 def _without_group(
-    weighted: FloatArray, sums: FloatArray, labels: IntArray, groups: IntArray, rows: IntArray
+    weighted: FloatArray, sums: FloatArray, labels: IntArray, groups: IntArray, members: IntArray
 ) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
-    """The directions of the classes that a row's group counts towards, without the group.
+    """The directions of the classes that a group's rows count towards, without the group; group by group.
 
     Args:
         weighted: features times trust of the rows in question, (G, D).
         sums: of each class, (K, D).
         labels, groups: (N,) both.
-        rows: those in groups of several, (G,).
+        members: rows in groups of several, (G,).
     Yields:
-        Rows (B,), classes (B,) and directions of length one, or 0 where nothing is left, (B, D).
+        A group's rows (R,), its classes (C,) and directions of length one, or 0 where nothing is left, (C, D).
     """
     from scipy.sparse import csr_matrix
 
     # a part is what a group has of a class; those of a group follow each other
-    kept, part = np.unique(groups[rows] * len(sums) + labels[rows], return_inverse=True)
+    kept, part = np.unique(groups[members] * len(sums) + labels[members], return_inverse=True)
     of_group, of_class = np.divmod(kept, len(sums))
-    members = csr_matrix((np.ones(len(rows), dtype=weighted.dtype), (part, np.arange(len(rows)))))
-    rest = sums[of_class] - members @ weighted
+    counts = csr_matrix((np.ones(len(members), dtype=weighted.dtype), (part, np.arange(len(members)))))
+    rest = sums[of_class] - counts @ weighted
     lengths = np.linalg.norm(rest, axis=1, keepdims=True)
-    rest = np.where(lengths > EPSILON, rest / np.maximum(lengths, EPSILON), 0)
-    first, last = (np.searchsorted(of_group, groups[rows], side=side) for side in ("left", "right"))
-    place = np.repeat(np.arange(len(rows)), last - first)
-    part = np.arange(len(place)) + np.repeat(last - np.cumsum(last - first), last - first)
-    for start in range(0, len(place), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        yield rows[place[block]], of_class[part[block]], rest[part[block]]
+    rest = np.where(lengths > EPSILON, rest / np.maximum(lengths, EPSILON), 0).astype(weighted.dtype)
+    in_order = members[np.argsort(groups[members], kind="stable")]
+    places, parts = (np.flatnonzero(np.diff(number)) + 1 for number in (groups[in_order], of_group))
+    yield from zip(np.split(in_order, places), np.split(of_class, parts), np.split(rest, parts), strict=True)
 
 
 def loss_scores(views: Sequence[View]) -> list[FloatArray]:
