@@ -73,6 +73,18 @@ def test_rows_that_are_known_share_no_error():
     assert (all_known.low, all_known.value, all_known.high) == (0, 0, 0)
 
 
+def test_doubts_may_be_too_strong_all_of_them():
+    """Rejected rows that are wrong with .95, by all ways, and in truth with .9."""
+    p = np.full(100_000, 0.05)
+    estimate = found(counted([p] * 3).share(everyone(len(p))))
+    weaker = 1 - float(logit_shift(p[:1], 0.3 * np.log(19))[0])
+    assert estimate.low < weaker < 0.9 < estimate.value
+    reach = 1.96 * np.hypot(SHARED_ERROR * 0.95 * 0.05, 0.95 - weaker)
+    assert estimate.value - estimate.low == pytest.approx(reach, rel=0.01)
+    right = found(counted([1 - p] * 3).share(everyone(len(p))))  # nothing is doubted
+    assert right.high - right.value == pytest.approx(1.96 * SHARED_ERROR * 0.95 * 0.05, rel=0.01)
+
+
 @pytest.mark.parametrize("shift", [0.2, -0.2])
 def test_interval_holds_where_all_ways_are_off_together(shift: float):
     """Three ways that agree, on rows so many that nothing is left to chance."""
@@ -199,7 +211,7 @@ def test_without_golden_rows_the_intervals_hold_the_truth():
         ):
             held[name].append(found(estimate).low <= truth <= found(estimate).high)
             widths[name].append(found(estimate).high - found(estimate).low)
-    assert {name for name, values in widths.items() if np.mean(values) > 0.42} == set()
+    assert {name for name, values in widths.items() if np.mean(values) > 0.44} == set()
     assert {name: bool(np.mean(values) >= 0.92) for name, values in held.items()} == dict.fromkeys(held, True)
 
 
