@@ -16,9 +16,10 @@ from PIL import Image
 from labelclean import cli
 from labelclean.config import FitConfig
 from labelclean.files import write_json
-from labelclean.records import UNKNOWN, Bin, Estimate, Fault, Findings, Manifest, RoundRecord
+from labelclean.records import UNKNOWN, Bin, Estimate, Fault, Findings, IntArray, Manifest, RoundRecord
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
+from labelclean.train.judge import Labels
 from tests.pictures import call, fit_words, write_data
 
 torch.set_num_threads(1)  # tests are small, and the same on every machine
@@ -53,6 +54,21 @@ def make_manifest(
         extra=pa.table(extra or {}),
         faults=faults or {},
     )
+
+
+def make_labels(given: IntArray, **changes: Any) -> Labels:
+    """Labels of three classes, none of them golden, in five folds, each row in a group of its own."""
+    num_rows = len(given)
+    content: dict[str, Any] = {
+        "given": given,
+        "golden": np.full(num_rows, UNKNOWN),
+        "golden_chances": np.full(num_rows, np.nan),
+        "golden_draws": np.full(num_rows, UNKNOWN),
+        "fold": np.arange(num_rows) % 5,
+        "groups": np.arange(num_rows),
+        "num_classes": 3,
+    }
+    return Labels(**(content | changes))
 
 
 def make_round(number: int, *, guards: tuple[str, ...] = ()) -> RoundRecord:

@@ -180,7 +180,7 @@ def test_sample_of_many_rows_gives_nearly_the_same_channel(monkeypatch: pytest.M
     np.testing.assert_allclose(part.transition, full.transition, atol=0.05)
 
 
-def test_many_classes_take_fewer_rows_but_some_of_each(monkeypatch: pytest.MonkeyPatch):
+def test_many_classes_take_fewer_rows_but_twenty_for_each_in_the_mean(monkeypatch: pytest.MonkeyPatch):
     seen = []
     rng = np.random.default_rng(0)
 

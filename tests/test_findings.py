@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import calibrate, soften
 from labelclean.tssd.rejection import rejection_cut
 from labelclean.tssd.semisup import correct_prior
-from tests.conftest import make_round
+from tests.conftest import make_labels, make_round
 
 NUM_ROWS = 12
 GIVEN = np.arange(NUM_ROWS) % 3
@@ -29,19 +28,6 @@ PIXELS: ByteArray = RNG.integers(0, 256, (NUM_ROWS, 16, 16, 3), dtype=np.uint8)
 DIGESTS = np.arange(NUM_ROWS, dtype=np.uint8)[:, None].repeat(16, axis=1)
 P_STREAMS = np.array([0.95, 0.96, 0.97, 0.1, 0.05, 0.1, 0.5, 0.6, 0.4, 0.7, 0.8, 0.3])
 P_META = np.array([0.99, 0.98, 0.9, 0.02, 0.1, 0.9, 0.7, 0.95, 0.2, 0.4, 0.85, 0.3])
-
-
-def labels_of(**changes: Any) -> Labels:
-    content: dict[str, Any] = {
-        "given": GIVEN,
-        "golden": np.full(NUM_ROWS, UNKNOWN),
-        "golden_chances": np.full(NUM_ROWS, np.nan),
-        "golden_draws": np.full(NUM_ROWS, UNKNOWN),
-        "fold": np.arange(NUM_ROWS) % 5,
-        "groups": np.arange(NUM_ROWS),
-        "num_classes": 3,
-    }
-    return Labels(**(content | changes))
 
 
 def priors() -> FloatArray:
@@ -83,7 +69,7 @@ def findings_of(
 
 
 def test_judges_are_averaged():
-    labels = labels_of()
+    labels = make_labels(GIVEN)
     hits = np.arange(NUM_ROWS) % 5
     found = findings_of(labels, [judge_of(labels, off=0.4, hits=hits), judge_of(labels, off=-0.2, hits=np.zeros(12))])
     np.testing.assert_allclose(found.p_loss, sigmoid(log_odds(P_STREAMS) + 0.1))
@@ -96,7 +82,7 @@ def test_judges_are_averaged():
 
 
 def test_bins_cut_and_rejection_follow_from_the_posteriors():
-    found = findings_of(labels_of())
+    found = findings_of(make_labels(GIVEN))
     assert found.p_clean.tolist() == found.p_meta.tolist()  # nothing is golden
     assert found.cut == rejection_cut(found.p_clean, precision=CONFIG.reject_precision)
     positive, negative = found.bins == Bin.CERTAIN_POSITIVE, found.bins == Bin.CERTAIN_NEGATIVE
@@ -111,7 +97,7 @@ def test_bins_cut_and_rejection_follow_from_the_posteriors():
 
 
 def test_the_noise_rate_is_that_of_p_clean():
-    found = findings_of(labels_of())
+    found = findings_of(make_labels(GIVEN))
     assert found.noise.value == pytest.approx(1 - found.p_clean.mean())
     assert found.noise.low < found.noise.value < found.noise.high
     for label in range(3):
@@ -122,7 +108,7 @@ def test_golden_rows_calibrate_and_stay_out_of_the_cut():
     """Of six golden labels, five of them doubted, five are wrong; all other doubts are about the same."""
     golden = np.where(np.isin(np.arange(NUM_ROWS), [0, 3, 4, 8, 11]), (GIVEN + 1) % 3, UNKNOWN)
     golden[7] = GIVEN[7]
-    labels, config = labels_of(golden=golden), replace(CONFIG, reject_precision=0.0)
+    labels, config = make_labels(GIVEN, golden=golden), replace(CONFIG, reject_precision=0.0)
     found = findings_of(labels, config=config)
     np.testing.assert_allclose(found.p_clean, calibrate(found.p_meta, GIVEN, golden))
     assert (found.p_clean < found.p_meta).mean() > 0.9
@@ -134,7 +120,7 @@ def test_golden_rows_calibrate_and_stay_out_of_the_cut():
 
 
 def test_suggestions_and_margins_take_the_classes_shares_into_account():
-    found = findings_of(labels_of())
+    found = findings_of(make_labels(GIVEN))
     prior = priors()
     shares = ((1 - found.p_clean) @ prior + np.bincount(GIVEN, weights=found.p_clean)) / NUM_ROWS
     corrected = correct_prior(prior, shares)
@@ -152,18 +138,18 @@ def test_copies_are_found_inside_a_group_too(in_one_group: bool):
     pixels = PIXELS.copy()
     pixels[1] = pixels[0]
     groups = np.concatenate([[0], np.arange(11)]) if in_one_group else np.arange(NUM_ROWS)
-    found = findings_of(labels_of(groups=groups), pixels=pixels)
+    found = findings_of(make_labels(GIVEN, groups=groups), pixels=pixels)
     copies = np.flatnonzero(found.duplicate_group != UNKNOWN)
     assert copies.tolist() == ([0, 1] if in_one_group else [])
 
 
 def test_outlier_score_is_that_of_the_last_scan():
-    found = findings_of(labels_of())
+    found = findings_of(make_labels(GIVEN))
     np.testing.assert_allclose(found.outlier_score, 1 - scan_of().similarities[:, :5].mean(axis=1), rtol=1e-6)
 
 
 def test_an_unpurified_row_that_both_streams_trust_is_certain_only_with_enough_trust():
-    stricter = findings_of(labels_of(), config=replace(CONFIG, certain=0.96))
+    stricter = findings_of(make_labels(GIVEN), config=replace(CONFIG, certain=0.96))
     assert np.flatnonzero(stricter.bins == Bin.CERTAIN_POSITIVE).tolist() == [2]
 
 

@@ -9,27 +9,14 @@ import pytest
 import torch
 
 from labelclean.config import FitConfig
-from labelclean.records import UNKNOWN, FloatArray, IntArray
+from labelclean.records import UNKNOWN, FloatArray
 from labelclean.train.heads import FrozenLearner
-from labelclean.train.judge import LEAST_TRUST, Assessment, Judge, Labels
+from labelclean.train.judge import LEAST_TRUST, Assessment, Judge
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.unteaching import unteach
+from tests.conftest import make_labels
 
 NUM_ROWS = 240
-
-
-def labels_of(given: IntArray, fold: IntArray, groups: IntArray) -> Labels:
-    """Labels of three classes, none of them golden."""
-    nobody = np.full(NUM_ROWS, UNKNOWN)
-    return Labels(
-        given=given,
-        golden=nobody,
-        golden_chances=np.full(NUM_ROWS, np.nan),
-        golden_draws=nobody,
-        fold=fold,
-        groups=groups,
-        num_classes=3,
-    )
 
 
 @pytest.fixture
@@ -39,7 +26,7 @@ def learner_and_judge() -> tuple[FrozenLearner, Judge]:
     features = (rng.normal(size=(NUM_ROWS, 8)) + 1.5 * np.eye(8)[truth]).astype(np.float32)
     wrong = rng.random(NUM_ROWS) < 0.25
     fold = np.arange(NUM_ROWS) // 3 % 5
-    labels = labels_of(np.where(wrong, (truth + 1) % 3, truth), fold, np.arange(NUM_ROWS))
+    labels = make_labels(np.where(wrong, (truth + 1) % 3, truth), fold=fold)
     learner = FrozenLearner(features, fold, np.arange(len(fold)), num_neighbors=10, device=torch.device("cpu"))
     return learner, Judge(labels, FitConfig())
 
@@ -83,7 +70,7 @@ def test_a_random_start_believes_less_that_classes_differ(learner_and_judge):
     learner, _ = learner_and_judge
     truth = np.arange(NUM_ROWS) % 3
     given = np.where((truth == 2) & (np.arange(NUM_ROWS) % 2 > 0), 0, truth)  # half of one class is called another
-    labels = labels_of(given, np.arange(NUM_ROWS) // 3 % 5, np.arange(NUM_ROWS))
+    labels = make_labels(given, fold=np.arange(NUM_ROWS) // 3 % 5)
     gaps = {}
     for from_scratch in (False, True):
         judge = Judge(labels, FitConfig())
@@ -116,7 +103,7 @@ def test_copies_of_a_wrong_label_do_not_bear_each_other_out():
     means = {}
     for name, known in (("scenes", groups), ("rows", np.arange(NUM_ROWS))):
         fold = groups % 5
-        labels = labels_of(np.where(wrong, (truth + 1) % 3, truth), fold, known)
+        labels = make_labels(np.where(wrong, (truth + 1) % 3, truth), fold=fold, groups=known)
         learner = FrozenLearner(features, fold, known, num_neighbors=10, device=torch.device("cpu"))
         means[name] = run_round(learner, Judge(labels, FitConfig())).streams.p_feature[wrong].mean()
     assert means["scenes"] < 0.4 < 0.6 < means["rows"]

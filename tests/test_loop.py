@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
 
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded
@@ -24,7 +22,7 @@ from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult, RoundLoop
 from labelclean.train.trainer import TunedLearner
 from labelclean.tssd.semisup import Lesson
-from tests.conftest import make_manifest
+from tests.conftest import make_labels, make_manifest
 
 NUM_ROWS, SIDE = 60, 16
 TRUTH = np.arange(NUM_ROWS) % 3
@@ -41,31 +39,20 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_file(timm.create_model("test_resnet").state_dict(), file)
-    return str(file)
+@pytest.fixture
+def weights(data: Path) -> str:
+    return str(data / "weights.safetensors")
 
 
-def labels_of(given: IntArray, golden: IntArray | None = None, groups: IntArray = GROUPS) -> Labels:
-    return Labels(
-        given=given,
-        golden=np.full(NUM_ROWS, UNKNOWN) if golden is None else golden,
-        golden_chances=np.full(NUM_ROWS, np.nan),
-        golden_draws=np.zeros(NUM_ROWS, dtype=int),
-        fold=groups % 5,
-        groups=groups,
-        num_classes=3,
-    )
+def labels_of(given: IntArray, *, groups: IntArray = GROUPS, **changes: Any) -> Labels:
+    """Labels of rows in scenes, which share their folds."""
+    return make_labels(given, fold=groups % 5, groups=groups, **changes)
 
 
 def loop_of(labels: Labels, folder: Path, **settings: Any) -> RoundLoop:
     """A loop over pictures of a scene each, with a tint for each class."""
     rng = np.random.default_rng(0)
-    scenes = rng.integers(0, 150, (NUM_ROWS, SIDE, SIDE, 3))[labels.groups]
+    scenes = rng.integers(0, 150, (NUM_ROWS, SIDE, SIDE, 3))[GROUPS]
     pixels = (scenes + rng.integers(0, 20, scenes.shape)).astype(np.uint8)
     pixels[np.arange(NUM_ROWS), ..., TRUTH] += 60
     config = FitConfig(**(SETTINGS | settings))
@@ -138,7 +125,7 @@ def test_golden_labels_are_taught_to_nobody_who_judges_their_rows(
     is_golden = GROUPS == 3
     ends, taught = [], []
     for name, known in (("right", TRUTH), ("wrong", (TRUTH + 1) % 3)):
-        labels = labels_of(TRUTH, np.where(is_golden, known, UNKNOWN))
+        labels = labels_of(TRUTH, golden=np.where(is_golden, known, UNKNOWN))
         result = loop_of(labels, tmp_path / name, weights="none", judge=judge).run()
         ends.append(networks_of(result))
         taught.append(result.scans[0].taught)
@@ -169,6 +156,8 @@ def test_rows_of_the_own_group_are_no_neighbors_in_either_stage(tmp_path: Path, 
     for rows in nearest_of["scenes"]:
         assert (GROUPS[rows] != GROUPS[:, None]).all()
     assert len(nearest_of["scenes"]) == 2
+    for rows in nearest_of["rows"]:
+        assert (GROUPS[rows] == GROUPS[:, None]).any(axis=1).mean() > 0.5
 
 
 def test_the_frozen_scan_stays_beside_the_tuned_one(tmp_path: Path, weights: str):

@@ -220,7 +220,7 @@ def test_uncertain_rows_are_taught_by_their_own_part_of_the_loss(spec: BackboneS
     assert not same_tensors(*ends)
 
 
-def test_batches_are_drawn_to_the_shares_of_the_targets(spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch):
+def test_predictions_are_held_to_the_shares_of_what_is_taught(spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch):
     """The prior that the mean prediction is held to is that of the rows that the network is taught."""
     seen: list[FloatArray] = []
     penalty = trainer.prior_penalty

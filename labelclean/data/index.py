@@ -51,12 +51,7 @@ def read_manifest(
     table, source = _open_index(images_dir, index)
     if index is None:
         path_column, label_column = table.column_names
-    path_name = find_column(
-        table, path_column, PATH_NAMES, what="path", source=source, remedy="name one with --path-column"
-    )
-    label_name = find_column(
-        table, label_column, LABEL_NAMES, what="label", source=source, remedy="name one with --label-column"
-    )
+    path_name, label_name = index_columns(table, path_column, label_column, source=source)
     golden_name, group_name = usual_column(table, (GOLDEN_NAME,)), usual_column(table, (GROUP_NAME,))
     chance_name = usual_column(table, (CHANCE_NAME,)) if golden_name else None
     used = (path_name, label_name, golden_name, chance_name, group_name)
@@ -78,6 +73,22 @@ def read_manifest(
         class_names=names,
         extra=table.select([name for name in table.column_names if name not in used]),
         faults=_label_faults(label_ids, source) | _path_faults(images_dir, paths, source),
+    )
+
+
+def index_columns(
+    table: pa.Table, path_column: str | None, label_column: str | None, *, source: str
+) -> tuple[str, str]:
+    """The columns with the paths and with the labels; None: found by name.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    return (
+        find_column(table, path_column, PATH_NAMES, what="path", source=source, remedy="name one with --path-column"),
+        find_column(
+            table, label_column, LABEL_NAMES, what="label", source=source, remedy="name one with --label-column"
+        ),
     )
 
 

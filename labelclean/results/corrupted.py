@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelclean.config import NoiseKind
-from labelclean.data.columns import LABEL_NAMES, PATH_NAMES
-from labelclean.data.index import read_manifest
+from labelclean.data.index import index_columns, read_manifest
 from labelclean.data.noise import corrupt, count_confusions, mistakes
 from labelclean.data.tables import as_strings, find_column, read_table
 from labelclean.errors import ConfigError, InputError
@@ -90,12 +89,7 @@ def _clean_index(index: Path, path_column: str | None, label_column: str | None)
         manifest = read_manifest(index)
         return pa.table({"path": manifest.paths, "label": manifest.labels})
     table = read_table(index)
-    path_name = find_column(
-        table, path_column, PATH_NAMES, what="path", source=index.name, remedy="name one with --path-column"
-    )
-    label_name = find_column(
-        table, label_column, LABEL_NAMES, what="label", source=index.name, remedy="name one with --label-column"
-    )
+    path_name, label_name = index_columns(table, path_column, label_column, source=index.name)
     main = pa.table({"path": as_strings(table[path_name]), "label": as_strings(table[label_name])})
     return add_columns(main, table.drop_columns(list({path_name, label_name})))
 

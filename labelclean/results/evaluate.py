@@ -97,15 +97,15 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
         raise InputError(
             f"{source}: golden labels decided all rows whose truth it knows", hint="Give the truth of other rows too."
         )
-    frame = verdicts.select(["label", "verdict", "suggested_label", "p_clean"]).to_pandas()[known]
-    true = true_labels[known].to_numpy()
-    is_right = frame["label"].to_numpy() == true
+    matches = verdicts["label"].to_numpy() == true_labels.to_numpy()
+    frame = verdicts.select(["verdict", "suggested_label", "p_clean"]).to_pandas()[known]
+    true, is_right = true_labels[known].to_numpy(), matches[known]
     is_corrected = frame["suggested_label"].to_numpy() == true
     figures = _figures(frame["verdict"].to_numpy(), is_right, is_corrected, true != NO_CLASS)
     return Evaluation(
         num_without_truth=int((~has_truth & ~golden).sum()),
         num_golden=int(golden.sum()),
-        noise_rate_true=_wrong_share(verdicts["label"], true_labels, has_truth),
+        noise_rate_true=float((~matches[has_truth]).mean()),
         noise_rate_estimated=json.loads(read_metadata(verdicts)["noise_rate"])[0],
         **figures,
         **_ranking(frame["p_clean"].to_numpy(dtype=np.float64), is_right),
@@ -181,11 +181,6 @@ def _figures(verdict: Any, is_right: BoolArray, is_corrected: BoolArray, is_name
         "accuracy_before": _mean(is_right[is_named]),
         "accuracy_after": _mean(np.where(rejected, is_corrected, is_right)[is_named]),
     }
-
-
-def _wrong_share(labels: pa.ChunkedArray, true_labels: pd.Series[Any], has_truth: BoolArray) -> float:
-    """Share of rows whose label is not the true one, among those that have both."""
-    return float((labels.to_numpy()[has_truth] != true_labels.to_numpy()[has_truth]).mean())
 
 
 def _ranking(p_clean: FloatArray, is_right: BoolArray) -> dict[str, Any]:

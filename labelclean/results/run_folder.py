@@ -220,18 +220,18 @@ def _unfinished(folder: RunFolder) -> RunFolder:
 def _next_free(name: str) -> RunFolder:
     """The first free name; creating the folder claims it, so that runs started together get one each."""
     number, path = 1, RUNS / name
-    while not _create(path, claim=True):
+    while not _create(path, exclusive=True):
         number += 1
         path = RUNS / f"{name}-{number}"
     return RunFolder(path)
 
 
-def _create(path: Path, *, claim: bool = False) -> bool:
-    """Make a folder and its parents; False when it is to be claimed and exists already."""
+def _create(path: Path, *, exclusive: bool = False) -> bool:
+    """Make a folder and its parents; False when it is to be new and exists already."""
     try:
-        path.mkdir(parents=True, exist_ok=not claim)
+        path.mkdir(parents=True, exist_ok=not exclusive)
     except (FileExistsError, NotADirectoryError) as error:
-        if claim and path.exists():
+        if exclusive and path.exists():
             return False
         raise RunFolderError(
             f"{path}: a file is in the way of this folder", hint="Move the file, or choose another folder with --out."

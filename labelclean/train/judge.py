@@ -204,7 +204,7 @@ class Judge:
             self.change = float(np.abs(sigmoid(self.means["p_meta"]) - sigmoid(before["p_meta"])).mean())
 
     def state(self) -> dict[str, FloatArray]:
-        """Everything that a later round depends on, as arrays."""
+        """Everything that a later round depends on but for the anchor, as arrays."""
         lesson = self.lesson
         state: dict[str, Any] = {f"mean_{name}": values for name, values in self.means.items()}
         state |= {"trust": self.trust, "hits": self.hits, "losses": self.losses}
@@ -213,12 +213,10 @@ class Judge:
         state["num_rounds"] = np.array([self.num_rounds])
         if self.share_right is not None:
             state["share_right"] = np.array([self.share_right])
-        if self.anchor is not None:
-            state["anchor_probs"] = self.anchor.probs
         return state
 
     def restore(self, state: dict[str, FloatArray]) -> None:
-        """Take up a stored state, for a judge whose stage has started with the same anchor."""
+        """Take up a stored state."""
         self.trust, self.hits, self.losses = state["trust"], state["hits"], state["losses"]
         self.means = {name.removeprefix("mean_"): values for name, values in state.items() if name.startswith("mean_")}
         self.num_rounds = int(state["num_rounds"].item())

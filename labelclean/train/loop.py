@@ -89,14 +89,17 @@ class RoundLoop:
                 self._run_rounds("frozen", frozen, 0, num_rounds)
                 anchor = result.scans[0]
             else:
-                anchor = frozen.recall(kept.arrays["0/anchor_probs"])
+                anchor = frozen.recall(kept.arrays["anchor_probs"])
         if config.finetune:
             tuned = self._tuned_learner(frozen if kept is None else None)
             result.judge = tuned.judge
             self._start_judges(tuned, anchor)
+            first_round = 0
             if kept is not None:
+                first_round = kept.number
                 self._take_up(kept, tuned)
-            self._run_rounds("finetune", tuned, kept.number if kept else 0, len(tuned.schedule.steps))
+                kept = None  # the networks have copied it
+            self._run_rounds("finetune", tuned, first_round, len(tuned.schedule.steps))
         return result
 
     def _run_rounds(self, stage: str, learner: Learner, first_round: int, num_rounds: int) -> None:
@@ -212,6 +215,9 @@ class RoundLoop:
             for name, values in judge.state().items()
         }
         arrays["passes"] = np.array([result.forward_passes, result.backward_passes])
+        anchor = result.judges[0].anchor
+        if anchor is not None:
+            arrays["anchor_probs"] = anchor.probs
         kept = KeptRound(number=number, arrays=arrays, learner=learner.state(), history=result.history)
         self.checkpoint.save_round(kept)
         self.kept_at = time.monotonic()

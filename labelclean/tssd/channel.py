@@ -32,8 +32,8 @@ SMALL = 2_000_000
 """Scores up to which one thread is the fastest; several are many times slower when other work is going on."""
 
 MAX_ROWS, MAX_SCORES, LEAST_PER_CLASS = 100_000, 5_000_000, 20
-"""Rows without golden label on which a channel is fitted at most: so many, and with so many scores in a view, but for a
-few rows of each class."""
+"""Rows without golden label on which a channel is fitted at most: so many, and with so many scores in a view, but so
+many for each class in the mean at any rate."""
 
 BIAS_PENALTY = 1e-3
 INITIAL_FIDELITY = 0.9

@@ -24,6 +24,11 @@ def sigmoid(x: FloatArray) -> FloatArray:
     return np.asarray(1 / (1 + np.exp(-x)))
 
 
+def weaken_doubts(odds: FloatArray, *, weight: float) -> FloatArray:
+    """Log-odds of which those below zero count `weight`; their order and one half stay."""
+    return np.where(odds < 0, weight * odds, odds)
+
+
 def softmax(scores: FloatArray) -> FloatArray:
     """(N, K) -> (N, K), rows sum to one."""
     exp = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -16,7 +16,7 @@ from scipy.optimize import brentq, minimize
 from sklearn.linear_model import LogisticRegression
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
-from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.numbers import log_odds, sigmoid, weaken_doubts
 from labelclean.tssd.streams import Consensus
 
 RIDGE_STRENGTH = 0.1
@@ -239,7 +239,7 @@ def soften(odds: FloatArray) -> FloatArray:
     taken for wrong ones, and with more certainty than is due: all of 54 runs on five data sets, with 10 to 40 % wrong
     labels of all kinds, are likeliest with less weight on the odds below zero, .56 in the mean (.19 to .94).
     """
-    return np.where(odds < 0, DOUBT_WEIGHT * odds, odds)
+    return weaken_doubts(odds, weight=DOUBT_WEIGHT)
 
 
 def calibrate(p_meta: FloatArray, labels: IntArray, golden: IntArray) -> FloatArray:
