@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ import typer
 import labelclean
 from labelclean import console, options
 from labelclean.config import chosen, refuse_idle, resolve
-from labelclean.errors import LabelcleanError, ResourceError
+from labelclean.errors import FitInterruptedError, LabelcleanError, ResourceError
 
 CHECK_SIZE = 8
 """Side in pixels to which `check` decodes: files are read to the end, little is kept."""
@@ -29,10 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class FitInterruptedError(Exception):
-    """The user stopped a fit; says how to carry on."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -130,7 +125,6 @@ def fit(
     from labelclean.fit import run_fit
 
     reporter = console.RichReporter(quiet=quiet)
-    started = 0.0 if resume else time.time() - 1
     try:
         run = run_fit(
             images,
@@ -143,8 +137,9 @@ def fit(
             overwrite=overwrite,
             reporter=reporter,
         )
-    except KeyboardInterrupt:
-        raise FitInterruptedError(_how_to_resume(started, out, overwrite=overwrite)) from None
+    except KeyboardInterrupt as error:
+        console.show_interrupt(_how_to_resume(error, overwrite=overwrite))
+        raise typer.Exit(130) from None
     if quiet:
         console.show_line(str(run))
     else:
@@ -280,9 +275,6 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a label must not break a terminal that is not UTF-8
     try:
         app(prog_name="labelclean")
-    except FitInterruptedError as error:
-        console.show_interrupt(str(error))
-        sys.exit(130)
     except KeyboardInterrupt:
         console.show_interrupt("")
         sys.exit(130)
@@ -312,13 +304,12 @@ def _explained(error: Exception) -> LabelcleanError | None:
     return None
 
 
-def _how_to_resume(started: float, out: Path | None, *, overwrite: bool) -> str:
-    """Advice for a fit that was stopped; empty when it had not come to a checkpoint."""
-    from labelclean.results.run_folder import unfinished_since
-
-    folder = unfinished_since(started, out)
+def _how_to_resume(error: KeyboardInterrupt, *, overwrite: bool) -> str:
+    """Advice for a fit that was stopped; empty where there is nothing to resume."""
+    if not isinstance(error, FitInterruptedError):
+        return ""
     instead = " instead of --overwrite" if overwrite else ""
-    return f"repeat the command with --resume --out {folder.path}{instead} to carry on" if folder else ""
+    return f"repeat the command with --resume --out {error.folder}{instead} to carry on"
 
 
 def _show_run(run: Path, *, verbose: bool) -> None:

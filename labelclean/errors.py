@@ -12,6 +12,8 @@ The command line catches the base class in one place, prints message and hint, a
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class LabelcleanError(Exception):
     """A failure with a remedy.
@@ -45,3 +47,15 @@ class RunFolderError(LabelcleanError):
 
 class ResourceError(LabelcleanError):
     """The machine lacks what the run needs."""
+
+
+class FitInterruptedError(KeyboardInterrupt):
+    """The user stopped a fit that can be carried on.
+
+    Args:
+        folder: its run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -18,11 +17,11 @@ from labelclean import __version__
 from labelclean.config import FitConfig, as_dict, contradictions, read_toml, resolve
 from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
-from labelclean.errors import RunFolderError
+from labelclean.errors import ResourceError, RunFolderError
 from labelclean.files import write_atomically, write_json
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
 from labelclean.records import Findings, Manifest, Reporter
-from labelclean.results.run_folder import RunFolder, claim, write_config, write_history
+from labelclean.results.run_folder import RunFolder, claim, clear_checkpoint, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 
 if TYPE_CHECKING:
@@ -80,38 +79,51 @@ def run_fit(
     )
     check_classes(manifest)
     with claim(out, images_dir.resolve().name, overwrite=overwrite, resume=resume) as folder:
-        with _traces_removed_on_failure(folder, resume=resume):
-            config = _begin(folder, config, chosen, resume=resume)
-            device, spec = _prepare_model(config, manifest, images_dir, reporter)
-            watch.lap("prepare")
-            inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
-            config = _settle_precision(folder, config, inputs, device, spec)
-            watch.lap("decode")
-        result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
-        fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
-        table = verdict_table(
-            inputs.manifest, findings, inputs.faults, metadata=provenance(config, fingerprint=fingerprint)
-        )
-        write_history(folder, findings.history)
-        write_config(folder.config, config)
-        _write_model(folder, result)
-        watch.lap("write")
-        write_json(folder.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
-        write_verdicts(folder.verdicts, table)  # last: they make the run a finished one
-    shutil.rmtree(folder.checkpoint)
+        _fit_in(folder, manifest, images_dir, config, chosen=chosen, resume=resume, reporter=reporter, watch=watch)
     return folder.path
 
 
+def _fit_in(
+    folder: RunFolder,
+    manifest: Manifest,
+    images_dir: Path,
+    config: FitConfig,
+    *,
+    chosen: Collection[str],
+    resume: bool,
+    reporter: Reporter,
+    watch: Stopwatch,
+) -> None:
+    """Judge every row and write the files of a finished run; see `run_fit`."""
+    with _cleared_on_failure(folder, resume=resume):
+        config = _begin(folder, config, chosen, resume=resume)
+        device, spec = _prepare_model(config, manifest, images_dir, reporter)
+        watch.lap("prepare")
+        inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
+        config = _settle_precision(folder, config, inputs, device, spec)
+        watch.lap("decode")
+    result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
+    fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
+    table = verdict_table(
+        inputs.manifest, findings, inputs.faults, metadata=provenance(config, fingerprint=fingerprint)
+    )
+    write_history(folder, findings.history)
+    write_config(folder.config, config)
+    _write_model(folder, result)
+    watch.lap("write")
+    write_json(folder.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
+    write_verdicts(folder.verdicts, table)  # last: they make the run a finished one
+
+
 @contextmanager
-def _traces_removed_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[None]:
-    """When a new run fails before its first round, there is nothing to resume: take its traces away."""
+def _cleared_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[None]:
+    """When a new run fails before its first round, there is nothing to resume."""
     try:
         yield
     except Exception:
         if not resume:
-            shutil.rmtree(folder.checkpoint, ignore_errors=True)
-            with suppress(OSError):
-                folder.path.rmdir()  # stays where it holds an earlier run
+            with suppress(ResourceError):  # what went wrong first is what is told
+                clear_checkpoint(folder)
         raise
 
 

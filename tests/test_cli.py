@@ -16,7 +16,15 @@ import pytest
 import labelclean.fit
 from labelclean import console
 from labelclean.config import FitConfig
-from labelclean.errors import BackboneError, ConfigError, InputError, LabelcleanError, ResourceError, RunFolderError
+from labelclean.errors import (
+    BackboneError,
+    ConfigError,
+    FitInterruptedError,
+    InputError,
+    LabelcleanError,
+    ResourceError,
+    RunFolderError,
+)
 from labelclean.records import phase
 from labelclean.results.run_folder import RunFolder
 from tests.conftest import Run
@@ -299,10 +307,10 @@ def test_what_the_machine_lacks_is_explained_and_bugs_are_not(
         assert (code, message in err, "hint: " in err) == (1, True, True)
 
 
-def test_interrupted_fit_says_how_to_carry_on(run: Run, fitted: dict[str, object], tmp_path: Path):
+def test_interrupted_fit_says_how_to_carry_on(run: Run, fitted: dict[str, object]):
     fitted["raises"] = KeyboardInterrupt()
     assert run("fit", "images") == (130, "", "interrupted\n")
-    (tmp_path / "runs/pets/checkpoint").mkdir(parents=True)
+    fitted["raises"] = FitInterruptedError(Path("runs/pets"))
     assert run("fit", "images") == (
         130,
         "",

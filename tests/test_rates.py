@@ -103,6 +103,15 @@ def test_ways_that_differ_widen_the_interval():
     assert pooled([0.0], within=0.0) == Estimate(value=0.0, low=0.0, high=0.0)
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.001, 0.01, 0.1])
+def test_error_that_is_shared_never_narrows_the_interval(apart: float):
+    """Not even that of ways that differ, whose few degrees of freedom make it wide."""
+    values = [0.3 - apart, 0.3 + apart, 0.3]
+    reaches = [pooled(values, within=1e-6, shared=shared**2).high - 0.3 for shared in (0, 0.003, 0.01, 0.03, 0.1)]
+    assert np.all(np.diff(reaches) > 0)
+    assert reaches[-1] > 1.96 * 0.1
+
+
 def test_few_golden_rows_count_as_what_they_are():
     """Half of the rows are golden and right; the others have one chance in ten to be wrong."""
     estimate = found(counted([np.full(40, 0.9)], golden=range(20)).share(everyone(40)))
@@ -211,7 +220,8 @@ def test_without_golden_rows_the_intervals_hold_the_truth():
         ):
             held[name].append(found(estimate).low <= truth <= found(estimate).high)
             widths[name].append(found(estimate).high - found(estimate).low)
-    assert {name for name, values in widths.items() if np.mean(values) > 0.44} == set()
+    bounds = {"all": 0.26, "class": 0.25, "precision": 0.48, "recall": 0.14}
+    assert {name for name, values in widths.items() if np.mean(values) > bounds[name]} == set()
     assert {name: bool(np.mean(values) >= 0.92) for name, values in held.items()} == dict.fromkeys(held, True)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from labelclean.config import FitConfig, resolve
-from labelclean.errors import ConfigError, ResourceError, RunFolderError
+from labelclean.errors import ConfigError, FitInterruptedError, ResourceError, RunFolderError
 from labelclean.results import run_folder
-from labelclean.results.run_folder import LOCK, RunFolder, open_run, read_history, read_run, unfinished_since
+from labelclean.results.run_folder import LOCK, RunFolder, open_run, read_history, read_run
 from tests.conftest import make_round
 
 
@@ -19,10 +22,16 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
+class StoppedError(Exception):
+    """A run goes no further."""
+
+
 def chosen(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> RunFolder:
-    """The folder that a run would get that ends at once."""
-    with run_folder.claim(out, name, overwrite=overwrite, resume=resume) as folder:
-        return folder
+    """The folder of a run that begins, and stops with something to resume."""
+    with suppress(StoppedError), run_folder.claim(out, name, overwrite=overwrite, resume=resume) as folder:
+        (folder.checkpoint / "begun").write_text("")
+        raise StoppedError
+    return folder
 
 
 def started(path: str, *, at: float = 1000.0) -> RunFolder:
@@ -69,18 +78,70 @@ def test_overwrite_removes_the_checkpoint_and_keeps_finished_files():
     folder = started("out")
     folder.verdicts.write_text("old verdicts")
     assert chosen(Path("out"), "x", overwrite=True, resume=False) == folder
-    assert [path.name for path in folder.checkpoint.iterdir()] == [LOCK]
+    assert {path.name for path in folder.checkpoint.iterdir()} == {"begun", LOCK}
     assert folder.verdicts.read_text() == "old verdicts"
+
+
+def left_in(path: Path) -> set[str]:
+    return {file.name for file in path.rglob("*")}
+
+
+def test_checkpoint_goes_before_others_may_take_the_folder(monkeypatch: pytest.MonkeyPatch):
+    out, seen, release = Path("out"), list[set[str]](), FileLock.release
+
+    def watched(lock: FileLock, force: bool = False) -> None:
+        seen.append(left_in(out))
+        release(lock, force)
+
+    monkeypatch.setattr(FileLock, "release", watched)
+    with run_folder.claim(out, "x", overwrite=False, resume=False) as folder:
+        (folder.checkpoint / "state").write_text("hours of work")
+        folder.verdicts.write_text("verdicts")
+    assert seen[0] == {"checkpoint", "verdicts.parquet"}
+    assert left_in(out) == {"verdicts.parquet"}
+
+
+def test_run_that_leaves_nothing_leaves_no_folder():
+    with pytest.raises(StoppedError), run_folder.claim(None, "pets", overwrite=False, resume=False):
+        raise StoppedError
+    assert left_in(Path()) == {"runs"}
+
+
+def test_file_system_without_locks_is_told_and_no_folder_left(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(ResourceError, match="No locks available"):
+        chosen(Path("out"), "x", overwrite=False, resume=False)
+    assert left_in(Path()) == set()
+
+
+def test_who_is_interrupted_learns_the_folder_if_there_is_something_to_resume():
+    with pytest.raises(FitInterruptedError) as caught:
+        stop_in_claim(state="hours of work")
+    assert caught.value.folder == Path("runs/pets")
+    with pytest.raises(KeyboardInterrupt) as plain:
+        stop_in_claim(state=None)
+    assert not isinstance(plain.value, FitInterruptedError)
+
+
+def stop_in_claim(state: str | None) -> None:
+    with run_folder.claim(None, "pets", overwrite=False, resume=False) as folder:
+        if state is not None:
+            (folder.checkpoint / "state").write_text(state)
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("other", [{"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}])
 def test_nobody_else_may_take_a_folder_that_is_worked_in(other: dict[str, bool]):
     out = Path("out")
-    with run_folder.claim(out, "x", overwrite=False, resume=False) as folder:
+    with suppress(StoppedError), run_folder.claim(out, "x", overwrite=False, resume=False) as folder:
         (folder.checkpoint / "state").write_text("hours of work")
         with pytest.raises(RunFolderError, match="another labelclean is at work"):
             chosen(out, "x", **other)
         assert (folder.checkpoint / "state").exists()
+        raise StoppedError
     assert chosen(out, "x", **other) == folder  # as soon as it is done
     assert (folder.checkpoint / "state").exists() == other["resume"]
 
@@ -107,6 +168,21 @@ def test_resume_takes_the_newest_unfinished_run_of_that_name():
     assert chosen(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
     with pytest.raises(RunFolderError, match="no unfinished run"):
         chosen(None, "cats", overwrite=False, resume=True)
+
+
+def test_resume_does_not_take_a_run_that_is_worked_on():
+    started("runs/pets", at=1000)
+    with run_folder.claim(None, "pets", overwrite=False, resume=False) as working:
+        (working.checkpoint / "state").write_text("")
+        assert working.path == Path("runs/pets-2")
+        assert chosen(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
+
+
+def test_resume_is_not_confused_by_files_that_vanish(monkeypatch: pytest.MonkeyPatch):
+    """Another fit replaces its files while their age is looked up."""
+    for path in ("runs/pets", "runs/pets-2"):
+        (started(path).checkpoint / "gone").symlink_to("nowhere")
+    assert chosen(None, "pets", overwrite=False, resume=True).path.parent == Path("runs")
 
 
 def test_resume_needs_a_checkpoint():
@@ -171,14 +247,6 @@ def test_open_run_refuses_what_is_no_run():
     for path, cause in (("empty", "no verdicts.parquet"), ("file", "not a folder"), ("gone", "no such folder")):
         with pytest.raises(RunFolderError, match=cause):
             open_run(Path(path))
-
-
-def test_unfinished_since_knows_the_run_that_was_stopped():
-    started("runs/old", at=1000)
-    assert unfinished_since(1500, None) is None
-    newest = started("runs/new", at=2000)
-    assert unfinished_since(1500, None) == newest
-    assert unfinished_since(0, Path("elsewhere")) is None
 
 
 def test_history_keeps_rounds_and_guards():

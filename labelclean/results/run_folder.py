@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from labelclean.config import FitConfig, as_dict
-from labelclean.errors import ConfigError, LabelcleanError, ResourceError, RunFolderError
+from labelclean.errors import ConfigError, FitInterruptedError, LabelcleanError, ResourceError, RunFolderError
 from labelclean.files import write_atomically, write_text
 from labelclean.records import RoundRecord
 
@@ -79,6 +79,8 @@ class RunFolder:
 def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iterator[RunFolder]:
     """The folder for a run: it can be written to, has a folder for checkpoints, and no other fit works in it.
 
+    What there is to resume goes when the work in it ends well.
+
     Args:
         out: the folder that the user wants; None: runs/<name>, or the next free of runs/<name>-2, -3, ...
         name: what to call the run.
@@ -89,6 +91,7 @@ def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iter
         ConfigError: both overwrite and resume.
         RunFolderError: the folder is in use, is no run folder, or there is nothing to resume.
         ResourceError: it cannot be created or written to.
+        FitInterruptedError: the user stopped what was done in it.
     """
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other", hint="Give one of them.")
@@ -106,8 +109,27 @@ def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iter
         raise _not_writable(folder.path, "permission denied")
     with _locked(folder):
         if not resume:
-            _clear(folder.checkpoint)
-        yield folder
+            clear_checkpoint(folder)
+        try:
+            yield folder
+        except KeyboardInterrupt as error:
+            if _left_in(folder.checkpoint):
+                raise FitInterruptedError(folder.path) from error
+            raise
+        clear_checkpoint(folder)
+
+
+def clear_checkpoint(folder: RunFolder) -> None:
+    """Take away what there is to resume; the folder with the lock goes when the lock is given back.
+
+    Raises:
+        ResourceError: it cannot be removed.
+    """
+    try:
+        for path in _left_in(folder.checkpoint):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        raise _not_writable(folder.checkpoint, error.strerror or str(error)) from error
 
 
 def open_run(path: Path | None) -> RunFolder:
@@ -131,13 +153,6 @@ def open_run(path: Path | None) -> RunFolder:
         )
     cause = "no verdicts.parquet in it" if path.is_dir() else "not a folder" if path.exists() else "no such folder"
     raise RunFolderError(f"{path}: {cause}", hint="Name the folder of a run that fit has written.")
-
-
-def unfinished_since(start: float, out: Path | None) -> RunFolder | None:
-    """The unfinished run worked on since the time stamp `start`: the one in `out`, or else the newest below runs/."""
-    candidates = [RunFolder(out)] if out else list(_runs(".*"))
-    alive = [folder for folder in candidates if folder.checkpoint.is_dir() and _last_worked_on(folder) >= start]
-    return max(alive, key=_last_worked_on, default=None)
 
 
 def write_history(folder: RunFolder, history: tuple[RoundRecord, ...]) -> None:
@@ -195,12 +210,16 @@ def _runs(name: str) -> Iterator[RunFolder]:
 
 
 def _last_worked_on(folder: RunFolder) -> float:
-    """Time stamp of the newest file of the checkpoint."""
-    return max(path.stat().st_mtime for path in (folder.checkpoint, *folder.checkpoint.rglob("*")))
+    """Time stamp of the newest file of the checkpoint, as far as its files do not vanish meanwhile."""
+    newest = 0.0
+    with suppress(FileNotFoundError):
+        for path in (folder.checkpoint, *folder.checkpoint.iterdir()):
+            newest = max(newest, path.stat().st_mtime)
+    return newest
 
 
 def _newest_unfinished(name: str) -> RunFolder:
-    unfinished = [folder for folder in _runs(re.escape(name)) if folder.checkpoint.is_dir()]
+    unfinished = [folder for folder in _runs(re.escape(name)) if folder.checkpoint.is_dir() and not _is_in_use(folder)]
     if not unfinished:
         raise RunFolderError(
             f"{RUNS / name}: no unfinished run to resume", hint="Name its folder with --out, or leave out --resume."
@@ -258,32 +277,51 @@ def _refuse_what_is_there(folder: RunFolder, *, overwrite: bool) -> None:
 
 @contextmanager
 def _locked(folder: RunFolder) -> Iterator[None]:
-    """Keep other processes out of a folder; the system opens the lock when this process ends, however it ends."""
+    """Keep other processes out of a folder; the system opens the lock when this process ends, however it ends.
+
+    Folders that are empty then are removed: a finished run has no checkpoint, one that failed at once no folder.
+    """
     lock = FileLock(folder.checkpoint / LOCK, blocking=False)
     try:
-        folder.checkpoint.mkdir(exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise RunFolderError(
-            f"{folder.path}: another labelclean is at work in this folder",
-            hint="Wait until it is done, or choose another folder with --out.",
-        ) from error
-    except OSError as error:
-        raise _not_writable(folder.checkpoint, error.strerror or str(error)) from error
-    try:
+        try:
+            folder.checkpoint.mkdir(exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise RunFolderError(
+                f"{folder.path}: another labelclean is at work in this folder",
+                hint="Wait until it is done, or choose another folder with --out. If none is at work, delete "
+                f"{lock.lock_file}.",
+            ) from error
+        except OSError as error:
+            raise _not_writable(folder.checkpoint, error.strerror or str(error)) from error
         yield
     finally:
+        if lock.is_locked and not _left_in(folder.checkpoint):
+            with suppress(OSError):  # Windows removes no open file, but this one as it is closed
+                Path(lock.lock_file).unlink()
         lock.release()
+        with suppress(OSError):
+            folder.checkpoint.rmdir()
+            folder.path.rmdir()
 
 
-def _clear(checkpoint: Path) -> None:
-    """Take away what an earlier run has left to resume."""
+def _is_in_use(folder: RunFolder) -> bool:
+    """Whether a fit is at work in a folder."""
+    lock = folder.checkpoint / LOCK
+    if not lock.exists():
+        return False
     try:
-        for path in checkpoint.iterdir():
-            if path.name != LOCK:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    except OSError as error:
-        raise _not_writable(checkpoint, error.strerror or str(error)) from error
+        with FileLock(lock, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False  # who takes the folder is told why it cannot be locked
+
+
+def _left_in(checkpoint: Path) -> list[Path]:
+    """What there is to resume."""
+    return [path for path in checkpoint.iterdir() if path.name != LOCK]
 
 
 def _not_writable(path: Path, cause: str) -> LabelcleanError:
