@@ -242,11 +242,14 @@ def refuse_idle(flags: dict[str, Any], config: FitConfig) -> None:
     Raises:
         ConfigError: there are such.
     """
-    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if flags.get(name) is not None]
+    default = FitConfig()
+    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if flags.get(name) not in (None, getattr(default, name))]
     if idle and not config.finetune:
+        by_effort = not PRESETS[config.effort].get("finetune", default.finetune)
+        train = "choose --effort standard" if by_effort else "set `finetune = true` in the file of --config"
         raise ConfigError(
             f"{', '.join(idle)}: the backbone stays frozen, there is no training to set",
-            hint="Leave it out, or choose --effort standard.",
+            hint=f"Leave it out, or {train}.",
         )
 
 

@@ -112,7 +112,7 @@ def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> Non
         reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {', '.join(small)}")
     empty = [name for name in manifest.class_names if name.strip().casefold() in NO_LABEL]
     if empty:
-        reporter.note(f"taken for classes like others, empty cells are missing labels: {', '.join(map(repr, empty))}")
+        reporter.note(f"classes whose names may mean that there is no label: {', '.join(map(repr, empty))}")
     alike = "; ".join(" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names))
     if alike:
         reporter.note(f"classes that differ only by letter case or blank space: {alike}")

@@ -108,6 +108,7 @@ def inspection_view(inspection: Inspection) -> RenderableType:
 def evaluation_view(evaluation: Evaluation) -> RenderableType:
     """Verdicts against the truth."""
     true = percent(evaluation.noise_rate_true)
+    and_golden = ", golden rows included" if evaluation.num_golden else ""
     table = _table(("figure", "fixed"), ("", "right"), ("meaning", "left"))
     for name, value, meaning in (
         ("precision", evaluation.precision, "rejected labels that are wrong"),
@@ -127,7 +128,7 @@ def evaluation_view(evaluation: Evaluation) -> RenderableType:
         ),
         *_corrections(evaluation),
         ("calibration error", evaluation.calibration_error, "how far p_clean is off, on average"),
-        ("estimated noise", evaluation.noise_rate_estimated, f"of the share of wrong labels; true: {true}"),
+        ("estimated noise", evaluation.noise_rate_estimated, f"wrong labels{and_golden}; true: {true}"),
     ):
         table.add_row(name, Text(percent(value), style="bold"), meaning)
     return _spaced([_compared(evaluation), table])

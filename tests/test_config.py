@@ -133,6 +133,11 @@ def test_flags_of_a_training_that_there_is_none_of_are_refused(tmp_path: Path, r
         assert f"{named}: the backbone stays frozen" in told[0]
         assert "--effort standard" in told[0]
         assert all("gone: no such folder" in other for other in told[1:])
+    assert "gone: no such folder" in run("fit", "gone", "--effort", "quick", "--judge", "auto")[2]  # as without it
+    file.write_text("finetune = false\n")
+    told_by_file = " ".join(run("fit", "gone", "--config", file, "--judge", "self")[2].split())
+    assert "finetune = true" in told_by_file
+    assert "--effort" not in told_by_file
 
 
 def test_settings_page_tells_every_setting_with_its_default_and_which_have_a_flag():

@@ -43,7 +43,7 @@ def test_figures_of_a_run(finished_run: RunFolder):
     assert result.correction_accuracy == pytest.approx(1 / 2)
     assert result.accuracy_before == pytest.approx(5 / 9)
     assert result.accuracy_after == pytest.approx(5 / 9)
-    assert (result.noise_rate_true, result.noise_rate_estimated) == (pytest.approx(4 / 9), 0.25)
+    assert (result.noise_rate_true, result.noise_rate_estimated) == (pytest.approx(3 / 8), 0.25)  # without row 8
     # p_clean of the wrong labels: .05, .4, .7, .75 (the prior); of the right ones: .1, .8, .9, .95, .99
     assert result.auroc == pytest.approx(17 / 20)
     assert result.average_precision == pytest.approx((1 + 2 / 3 + 3 / 4 + 4 / 5) / 4)
@@ -89,10 +89,13 @@ def test_rows_that_a_golden_label_decided_are_left_out():
     assert (result.num_wrong, result.num_rejected, result.num_named) == (1, 0, 2)
     # the estimate is of golden rows too, and so the truth: rows 1 and 2 of five
     assert (result.noise_rate_true, result.noise_rate_estimated) == (0.4, 0.25)
+    # also where the truth does not name them
+    assert evaluate(table, truth_of([None, None, None, "b", None, None])).noise_rate_true == 0.25
     assert (result.recall, result.auroc, result.accuracy_after) == (0, 1, 0.5)
     assert result.calibration_error == pytest.approx((0.6 + 0.2) / 2)
     assert as_json(result)["num_golden"] == 3
     assert "3 left out: decided by a golden label" in shown(result)
+    assert "wrong labels, golden rows included; true: 40.0 %" in shown(result)
     assert "golden" not in shown(dataclasses.replace(result, num_golden=0))
     with pytest.raises(InputError, match="golden labels decided all rows"):
         evaluate(table, truth_of(["a", "b", None, None, "b", None]))

@@ -150,6 +150,24 @@ def test_hugging_face_gets_paths_without_detours(run: Run, finished_run: RunFold
     assert "./cats/../1.png" in exported(run, finished_run)["path"].tolist()
 
 
+def test_hugging_face_gets_paths_that_begin_in_its_folder(
+    run: Run, finished_run: RunFolder, draw: Callable[..., Path], tmp_path: Path
+):
+    """Paths of the index may be relative to another folder, or absolute."""
+    verdicts = pq.read_table(finished_run.verdicts)
+    names = verdicts["path"].to_pylist()
+    paths = [f"../images/{name}" if row % 2 else str(tmp_path / "images" / name) for row, name in enumerate(names)]
+    write_verdicts(finished_run.verdicts, verdicts.set_column(verdicts.column_names.index("path"), "path", [paths]))
+    for name in names:
+        draw(name)
+    assert run("export", finished_run.path, "--to", "hf", "--out", "images")[0] == 0
+    assert set(pd.read_csv("images/metadata.csv")["file_name"]) <= set(names)
+    Path("beside").mkdir()
+    code, _, err = run("export", finished_run.path, "--to", "hf", "--out", "beside")
+    assert (code, "images lie outside of it, the first is" in " ".join(err.split())) == (1, True)
+    assert not any(Path("beside").iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -320,6 +338,10 @@ def test_too_few_golden_rows_say_what_they_can_show():
     assert 0.005 ** (1 / 103) < 0.95 <= 0.005 ** (1 / 104)
     kept, cut = cut_at(p_clean, known, is_golden, precision=0.915)
     assert (kept.all(), cut.num_golden, cut.wanted) == (True, 60, 0.915)
+    few_right = np.where(is_golden, np.arange(120) % 4 == 0, p_clean)
+    with pytest.raises(InputError) as caught:
+        cut_at(p_clean, few_right, is_golden, precision=0.9)
+    assert caught.value.hint.startswith("Check more rows")  # 60 would do, if they were right
 
 
 def test_golden_rows_that_are_all_wrong_show_nothing():

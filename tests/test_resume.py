@@ -24,13 +24,21 @@ from tests.conftest import Run
 from tests.pictures import RUN_FILES, fit_words, image_passes, same_verdicts
 
 
-def interrupt_after(patch: pytest.MonkeyPatch, method: str, *, times: int = 1) -> None:
-    """An interrupt right after something was kept for the so-manieth time."""
+def keep_always(patch: pytest.MonkeyPatch) -> None:
+    """The state is kept after every batch, whatever that costs."""
+    patch.setattr(loop, "KEEP_EVERY", 0.0)
+    patch.setattr(loop, "KEEP_SHARE", float("inf"))
+
+
+def interrupt_after(
+    patch: pytest.MonkeyPatch, method: str, *, times: int = 1, when: Callable[[Any], bool] = lambda _: True
+) -> None:
+    """An interrupt right after something such was kept for the so-manieth time."""
     keep, kept = getattr(Checkpoint, method), []
 
     def keep_and_stop(self: Checkpoint, content: Any) -> None:
         keep(self, content)
-        kept.append(content)
+        kept.extend([content] if when(content) else [])
         if len(kept) == times:
             raise KeyboardInterrupt
 
@@ -73,7 +81,7 @@ def test_interrupt_in_the_midst_of_a_round(data: Path, tmp_path: Path, run: Run,
     assert run(*fit_words(data, straight, *flags))[0] == 0
     for times in (6, 16 if place else 6):  # interrupted twice; a network has 16 steps
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "KEEP_EVERY", 0.0)
+            keep_always(patch)
             interrupt_after(patch, "save_round", times=times)
             more = ("--resume",) if stopped.exists() else ()
             assert run(*fit_words(data, stopped, *flags, *more))[0] == 130
@@ -84,6 +92,19 @@ def test_interrupt_in_the_midst_of_a_round(data: Path, tmp_path: Path, run: Run,
     begun = [stint is not None for stint in stints]
     assert begun == [number <= place for number in range(len(stints))]
     assert 0 < stints[place]["done"][0] < 16
+    assert run(*fit_words(data, stopped, *flags, "--resume"))[0] == 0
+    assert_same_run(straight, stopped)
+    assert read_history(RunFolder(stopped))["seconds"][0].as_py() > kept.seconds > 0
+
+
+def test_interrupt_in_the_midst_of_the_second_round_of_pretrained_networks(data: Path, tmp_path: Path, run: Run):
+    flags = ("--judge", "peer", "--weights", data / "weights.safetensors")
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run(*fit_words(data, straight, *flags))[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        keep_always(patch)
+        interrupt_after(patch, "save_round", when=lambda kept: kept.number == 1 and kept.seconds > 0)
+        assert run(*fit_words(data, stopped, *flags))[0] == 130
     assert run(*fit_words(data, stopped, *flags, "--resume"))[0] == 0
     assert_same_run(straight, stopped)
 

@@ -305,7 +305,7 @@ def test_words_for_no_label_are_classes_with_a_note(data: Path, tmp_path: Path, 
     words = [word for word in fit_words(data, tmp_path / "run", index=Path("labels.csv")) if word != "--quiet"]
     code, _, err = run(*words)
     assert code == 0
-    assert "taken for classes like others" in " ".join(err.split())
+    assert "classes whose names may mean that there is no label" in " ".join(err.split())
     assert "'NaN'" in err
     assert (frame_of(tmp_path / "run")["label"] == "NaN").sum() == 11
 

@@ -91,11 +91,11 @@ def _tested_cut(is_golden: BoolArray, is_right: BoolArray, precision: float) -> 
     if not len(passed):
         # so many would do if all of them were right: then the limit is the root of the error that is allowed
         least = int(np.ceil(np.log((1 - CONFIDENCE) / NUM_CUTS) / np.log(precision)))
+        enough = f"With all labels right it takes {least:,}: check" if len(places) < least else "Check"
         raise InputError(
             f"{len(places):,} golden rows cannot show a precision of {precision:g}: "
             f"the highest that they show at any cut is {_rounded_down(limit.max())}",
-            hint=f"With all labels right it takes {least:,}: check more rows with `labelclean golden`, or ask for less "
-            "with --precision.",
+            hint=f"{enough} more rows with `labelclean golden`, or ask for less with --precision.",
         )
     # all rows up to the next golden one
     return int(np.append(places, len(is_golden))[passed[-1]])

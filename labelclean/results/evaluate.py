@@ -31,7 +31,8 @@ class Evaluation:
     """Figures in [0, 1]; None where a figure is not defined, as the precision when nothing was rejected.
 
     Attributes:
-        num_rows: rows that have a label and a true label, and no golden label; all figures are about these.
+        num_rows: rows that have a label and a true label, and no golden label; all figures but the noise rates are
+            about these.
         num_without_truth: rows left out because no true label, or no label, is known.
         num_golden: rows left out because a golden label decided them.
         num_named: rows whose true label has a name and is not `?`.
@@ -46,7 +47,7 @@ class Evaluation:
         accuracy_before, accuracy_after: share of right labels as given, and with the suggestion on rejected rows,
             both among the rows whose true label has a name.
         calibration_error: expected calibration error of p_clean, 15 bins of equal width.
-        noise_rate_true, noise_rate_estimated: share of wrong labels, golden rows included, among those whose true
+        noise_rate_true, noise_rate_estimated: share of wrong labels among the judged rows whose true label or golden
             label is known, and in all judged rows as the run estimated it.
     """
 
@@ -70,7 +71,7 @@ class Evaluation:
     accuracy_before: float | None
     accuracy_after: float | None
     calibration_error: float
-    noise_rate_true: float
+    noise_rate_true: float | None
     noise_rate_estimated: float
 
 
@@ -105,11 +106,19 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     return Evaluation(
         num_without_truth=int((~has_truth & ~golden).sum()),
         num_golden=int(golden.sum()),
-        noise_rate_true=float((~matches[has_truth]).mean()),
+        noise_rate_true=_noise_rate(verdicts, matches, has_truth, golden),
         noise_rate_estimated=json.loads(read_metadata(verdicts)["noise_rate"])[0],
         **figures,
         **_ranking(frame["p_clean"].to_numpy(dtype=np.float64), is_right),
     )
+
+
+def _noise_rate(verdicts: pa.Table, matches: BoolArray, has_truth: BoolArray, golden: BoolArray) -> float | None:
+    """Share of wrong labels among the judged rows of which it is known, by the truth or by a golden label."""
+    p_clean = verdicts["p_clean"].to_numpy()  # 0 or 1 in golden rows
+    is_right = np.where(has_truth, matches, p_clean > 0.5)
+    is_judged = verdicts["verdict"].cast(pa.string()).to_numpy() != UNREADABLE
+    return _mean(~is_right[(has_truth | golden) & is_judged])
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

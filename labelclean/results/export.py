@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-import posixpath
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def export(
     kept = verdicts.take(pa.array(selected.rows))
     if form == "hf":
         _refuse_other_folder(out, kept["path"].to_pylist())
-        kept = _with_plain_paths(kept)
+        kept = _with_paths_within(out, kept)
     table = _exported(kept, relabel=selection.relabel, path_name="file_name" if form == "hf" else "path")
     num_relabelled = pc.sum(pc.not_equal(table["label"], kept["label"])).as_py() or 0
     if form == "parquet":
@@ -188,10 +188,21 @@ def _refuse_other_folder(folder: Path, paths: list[str | None]) -> None:
         )
 
 
-def _with_plain_paths(rows: pa.Table) -> pa.Table:
-    """Rows whose paths have no `./` and `../` in them: Hugging Face compares them as text."""
-    plain = pa.array([posixpath.normpath(path) for path in rows["path"].to_pylist()], pa.string())
-    return rows.set_column(rows.column_names.index("path"), "path", plain)
+def _with_paths_within(folder: Path, rows: pa.Table) -> pa.Table:
+    """Rows whose paths begin in the folder and have no `./` and `../` in them: Hugging Face compares them as text.
+
+    Raises:
+        InputError: an image lies outside the folder.
+    """
+    given = rows["path"].to_pylist()
+    within = [Path(os.path.relpath(folder / path, folder)).as_posix() for path in given]
+    outside = [path for path, plain in zip(given, within, strict=True) if plain.startswith("../")]
+    if outside:
+        raise InputError(
+            f"{folder}: {len(outside):,} of {len(given):,} images lie outside of it, the first is {outside[0]}",
+            hint="Hugging Face reads images below the folder only: move them there, or write --to csv.",
+        )
+    return rows.set_column(rows.column_names.index("path"), "path", pa.array(within, pa.string()))
 
 
 def select(verdicts: pa.Table, selection: Selection) -> Selected:

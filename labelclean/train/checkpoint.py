@@ -27,12 +27,14 @@ class KeptRound:
 
     Attributes:
         number: of the round that comes next, or was under way.
+        seconds: that were spent on it.
         arrays: of the judges, by name.
         learner: the learner's state.
         history: of the rounds before.
     """
 
     number: int
+    seconds: float
     arrays: dict[str, FloatArray]
     learner: dict[str, Any]
     history: list[RoundRecord]
@@ -61,6 +63,7 @@ class Checkpoint:
         """Keep a round, in the place of the one before."""
         state = {
             "number": kept.number,
+            "seconds": kept.seconds,
             "arrays": {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in kept.arrays.items()},
             "learner": kept.learner,
             "history": json.dumps([dataclasses.asdict(record) for record in kept.history]),
@@ -75,6 +78,7 @@ class Checkpoint:
         history = [RoundRecord(**{**entry, "guards": tuple(entry["guards"])}) for entry in json.loads(state["history"])]
         return KeptRound(
             number=state["number"],
+            seconds=state["seconds"],
             arrays={name: tensor.numpy() for name, tensor in state["arrays"].items()},
             learner=state["learner"],
             history=history,

@@ -33,8 +33,9 @@ Learner = FrozenLearner | TunedLearner
 SETTLED = 0.005
 """Rounds on frozen features end when p_meta moves by less, in the mean of the rows."""
 
-KEEP_EVERY = 120.0
-"""Seconds of training after which the state is kept also within a round."""
+KEEP_EVERY, KEEP_SHARE = 120.0, 0.05
+"""Seconds of training after which the state is kept also within a round; more, where keeping it would otherwise take
+more than this share of the time."""
 
 
 @dataclass(slots=True)
@@ -60,7 +61,13 @@ class LoopResult:
 
 
 class RoundLoop:
-    """The stages of a fit and what they share."""
+    """The stages of a fit and what they share.
+
+    Attributes:
+        started: when the round began.
+        spent: seconds that an interrupted process has spent on the round that is taken up.
+        keep_at: when the state is kept next.
+    """
 
     def __init__(
         self,
@@ -75,7 +82,8 @@ class RoundLoop:
         self.labels, self.images, self.spec, self.config = labels, images, spec, config
         self.checkpoint, self.reporter = checkpoint, reporter
         self.result = LoopResult([Judge(labels, config)])
-        self.kept_at = time.monotonic()
+        self.spent = 0.0
+        self.keep_at = self.started = time.perf_counter()
 
     def run(self) -> LoopResult:
         """All stages, each with its rounds, or what an interrupted run has left of them."""
@@ -106,16 +114,17 @@ class RoundLoop:
         """The loop itself."""
         result = self.result
         result.learner = learner
-        self.kept_at = time.monotonic()
+        self.keep_at = time.perf_counter() + KEEP_EVERY
         limit = f"at most {num_rounds}" if isinstance(learner, FrozenLearner) else str(num_rounds)
         for index in range(first_round, num_rounds):
-            started = time.perf_counter()
+            self.started = time.perf_counter()
             with phase(self.reporter, f"{stage.capitalize()} round {index + 1} of {limit}", learner.round_passes):
                 self._train(index, learner)
                 result.scans = learner.scan(advance=self.reporter.advance)
             rng = np.random.default_rng((self.config.seed, 2, int(stage == "finetune"), index))
             assessed = [judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)]
-            self._record(stage, index, time.perf_counter() - started, assessed, learner)
+            self._record(stage, index, self._seconds(), assessed, learner)
+            self.spent = 0.0
             if isinstance(learner, FrozenLearner):
                 if all(judge.change < SETTLED for judge in result.judges):
                     break
@@ -127,10 +136,14 @@ class RoundLoop:
 
         def advance(units: int) -> None:
             self.reporter.advance(units)
-            if isinstance(learner, TunedLearner) and time.monotonic() - self.kept_at >= KEEP_EVERY:
-                self._keep(index, learner)
+            if isinstance(learner, TunedLearner) and time.perf_counter() >= self.keep_at:
+                self._keep(index, learner, seconds=self._seconds())
 
         learner.train([judge.lesson for judge in self.result.judges], advance=advance)
+
+    def _seconds(self) -> float:
+        """Of the round so far."""
+        return self.spent + time.perf_counter() - self.started
 
     def _frozen_learner(self) -> FrozenLearner:
         """Heads on the features of the untouched backbone, which are computed once."""
@@ -198,7 +211,7 @@ class RoundLoop:
     def _take_up(self, kept: KeptRound, learner: TunedLearner) -> None:
         """Go on where an interrupted run was kept."""
         result = self.result
-        result.history = kept.history
+        result.history, self.spent = kept.history, kept.seconds
         for place, judge in enumerate(result.judges):
             prefix = f"{place}/"
             own = {name.removeprefix(prefix): array for name, array in kept.arrays.items() if name.startswith(prefix)}
@@ -206,9 +219,9 @@ class RoundLoop:
         result.forward_passes, result.backward_passes = (int(count) for count in kept.arrays["passes"])
         learner.restore(kept.learner)
 
-    def _keep(self, number: int, learner: TunedLearner) -> None:
-        """Keep all that the rounds from `number` on depend on."""
-        result = self.result
+    def _keep(self, number: int, learner: TunedLearner, *, seconds: float = 0.0) -> None:
+        """Keep all that the rounds from `number` on depend on; of that one some seconds may be spent."""
+        result, began = self.result, time.perf_counter()
         arrays = {
             f"{place}/{name}": values
             for place, judge in enumerate(result.judges)
@@ -218,9 +231,10 @@ class RoundLoop:
         anchor = result.judges[0].anchor
         if anchor is not None:
             arrays["anchor_probs"] = anchor.probs
-        kept = KeptRound(number=number, arrays=arrays, learner=learner.state(), history=result.history)
+        kept = KeptRound(number=number, seconds=seconds, arrays=arrays, learner=learner.state(), history=result.history)
         self.checkpoint.save_round(kept)
-        self.kept_at = time.monotonic()
+        ended = time.perf_counter()
+        self.keep_at = ended + max(KEEP_EVERY, (ended - began) / KEEP_SHARE)
 
     def _record(self, stage: str, index: int, seconds: float, assessed: Sequence[Assessment], learner: Learner) -> None:
         """Write the round into the history."""

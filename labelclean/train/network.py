@@ -46,6 +46,8 @@ class Stint:
         }
         if self.device.type == "cuda":
             state["layers_on_gpu"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            state["layers_on_gpu"] = torch.mps.get_rng_state()
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -56,6 +58,8 @@ class Stint:
         self.steps, self.rows, self.loss = state["done"]
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["layers_on_gpu"], self.device)
+        elif self.device.type == "mps":
+            torch.mps.set_rng_state(state["layers_on_gpu"])
 
 
 @dataclass(slots=True)
