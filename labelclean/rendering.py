@@ -108,7 +108,7 @@ def inspection_view(inspection: Inspection) -> RenderableType:
 def evaluation_view(evaluation: Evaluation) -> RenderableType:
     """Verdicts against the truth."""
     true = percent(evaluation.noise_rate_true)
-    and_golden = ", golden rows included" if evaluation.num_golden else ""
+    and_golden = ", with golden rows" if evaluation.num_golden else ""
     table = _table(("figure", "fixed"), ("", "right"), ("meaning", "left"))
     for name, value, meaning in (
         ("precision", evaluation.precision, "rejected labels that are wrong"),

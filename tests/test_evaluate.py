@@ -95,7 +95,7 @@ def test_rows_that_a_golden_label_decided_are_left_out():
     assert result.calibration_error == pytest.approx((0.6 + 0.2) / 2)
     assert as_json(result)["num_golden"] == 3
     assert "3 left out: decided by a golden label" in shown(result)
-    assert "wrong labels, golden rows included; true: 40.0 %" in shown(result)
+    assert "wrong labels, with golden rows; true: 40.0 %" in shown(result)
     assert "golden" not in shown(dataclasses.replace(result, num_golden=0))
     with pytest.raises(InputError, match="golden labels decided all rows"):
         evaluate(table, truth_of(["a", "b", None, None, "b", None]))
