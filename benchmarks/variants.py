@@ -142,7 +142,13 @@ VARIANTS = (
     Variant(name="MSP without drawn wrong pairs", stand_ins=pairs_without("drawn")),
     Variant(name="MSP without certain negatives", stand_ins=pairs_without("given")),
     Variant(name="MSP, wrong pairs drawn evenly", stand_ins={"labelclean.tssd.purification.draw_wrong": draw_evenly}),
-    Variant(name="doubts not softened", stand_ins={"labelclean.tssd.purification.DOUBT_WEIGHT": 1.0}),
+    Variant(
+        name="doubts not softened",
+        stand_ins={
+            "labelclean.tssd.purification.DOUBT_WEIGHT": 1.0,
+            "labelclean.tssd.purification.DOUBT_SLOPES": (1.0, 1.0),
+        },
+    ),
     Variant(name="rejected up to one half alone", settings={"reject_precision": 1.0}),
     Variant(name="rejected for the expected F1 alone", settings={"reject_precision": 0.0}),
     Variant(name="one round", settings={"rounds": 1}),

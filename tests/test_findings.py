@@ -74,7 +74,7 @@ def test_judges_are_averaged():
     found = findings_of(labels, [judge_of(labels, off=0.4, hits=hits), judge_of(labels, off=-0.2, hits=np.zeros(12))])
     np.testing.assert_allclose(found.p_loss, sigmoid(log_odds(P_STREAMS) + 0.1))
     np.testing.assert_allclose(found.p_feature, sigmoid(log_odds(P_STREAMS)))
-    np.testing.assert_allclose(found.p_meta, sigmoid(soften(log_odds(P_META) + 0.1)))
+    np.testing.assert_allclose(found.p_meta, sigmoid(soften(log_odds(P_META) + 0.1, P_STREAMS)))
     np.testing.assert_allclose(found.loss, np.linspace(0.2, 3.0, NUM_ROWS) + 0.1)
     np.testing.assert_allclose(found.knn_agreement, np.linspace(0.1, 0.6, NUM_ROWS) + 0.01)
     np.testing.assert_allclose(found.wrong_event_rate, 1 - hits / 8)

@@ -14,6 +14,7 @@ from labelclean.tssd.channel import NoiseChannel
 from labelclean.tssd.division import divide
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import (
+    DOUBT_WEIGHT,
     GOLDEN_WEIGHT,
     META_SHARE,
     MIN_PAIRS,
@@ -261,11 +262,22 @@ def test_golden_rows_calibrate_an_overconfident_p_clean():
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
 
 
-def test_softening_weakens_doubts_and_keeps_their_order():
-    odds = np.array([-9.0, -3.0, -0.3, 0.0, 0.3, 3.0, 9.0])
-    softened = soften(odds)
-    np.testing.assert_allclose(softened, [-6.0, -2.0, -0.2, 0.0, 0.3, 3.0, 9.0])
-    assert sigmoid(softened[3]) == 0.5
+ODDS = np.array([-4.0, -3.0, -0.4, 0.0, 0.3, 3.0, 9.0])
+
+
+@pytest.mark.parametrize(("borne_out", "weight"), [(0.6, 0.6), (0.25, 0.25), (0.01, 0.25), (1.0, 1.0), (3.0, 1.0)])
+def test_doubts_are_softened_to_what_the_feature_stream_bears_out(borne_out: float, weight: float):
+    """By a slope within bounds; what speaks for a label, order and one half stay."""
+    softened = soften(ODDS, sigmoid(borne_out * ODDS))
+    np.testing.assert_allclose(softened[:3], DOUBT_WEIGHT * weight * ODDS[:3], rtol=1e-3)
+    np.testing.assert_array_equal(softened[3:], ODDS[3:])
+
+
+def test_softening_looks_at_doubts_alone():
+    p_feature = sigmoid(0.6 * ODDS)
+    elsewhere = np.where(ODDS < 0, p_feature, 0.5)
+    np.testing.assert_array_equal(soften(ODDS, elsewhere), soften(ODDS, p_feature))
+    np.testing.assert_array_equal(soften(ODDS[3:], p_feature[3:]), ODDS[3:])
 
 
 def test_without_golden_rows_p_clean_stays_as_it_is():

@@ -89,6 +89,7 @@ def test_doubts_are_softened_in_the_end(data: Path, tmp_path: Path, monkeypatch:
     odds = []
     for weight in (1.0, 0.5):
         monkeypatch.setattr(purification, "DOUBT_WEIGHT", weight)
+        monkeypatch.setattr(purification, "DOUBT_SLOPES", (1.0, 1.0))
         assert call(*fit_words(data, tmp_path / str(weight), *words)) == 0
         frame = frame_of(tmp_path / str(weight)).query("verdict != 'unreadable'")
         assert frame["p_clean"].equals(frame["p_meta"])  # nothing is golden

@@ -50,7 +50,7 @@ def conclude(
         digests: of the judged rows' files, (N, bytes).
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
-    p_meta = sigmoid(soften(_average(result, "p_meta")))
+    p_meta = sigmoid(soften(_average(result, "p_meta"), p_feature))
     division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
