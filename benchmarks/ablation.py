@@ -166,7 +166,7 @@ class Workbench:
             for target, stand_in in variant.stand_ins.items():
                 stack.enter_context(patch(target, stand_in))
             loop = RoundLoop(labels, self.images, self.spec, config, checkpoint=checkpoint, reporter=SilentReporter())
-            return conclude(loop.run(), labels, config, rows=rows, pixels=decoded.pixels, digests=decoded.digests[rows])
+            return conclude(loop.run(), labels, config, rows=rows, pixels=decoded.pixels, files=decoded.files[rows])
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="labelclean-") as scratch:
         cache = Path(scratch) / "pixels"
         decoded = decode_all(manifest, images, cache, size=CHECK_SIZE, workers=workers or 0, reporter=reporter)
-        inspection = inspect.inspect(manifest, decoded.digests, decoded.faults)
+        inspection = inspect.inspect(manifest, decoded.files, decoded.faults)
     if as_json:
         console.show_json(inspect.as_json(inspection))
     elif not quiet:

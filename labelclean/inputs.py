@@ -162,7 +162,7 @@ def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: F
     from labelclean.train.judge import Labels
 
     given = manifest.label_ids[rows]
-    groups = join_groups(manifest.group_ids[rows], decoded.digests[rows])
+    groups = join_groups(manifest.group_ids[rows], decoded.files[rows])
     if not groups.any():
         raise InputError(
             f"{manifest.source}: all {len(rows)} rows are in one group, or show one file",

@@ -25,7 +25,6 @@ GIVEN = np.arange(NUM_ROWS) % 3
 CONFIG = FitConfig(certain=0.9, distrust=0.2)
 RNG = np.random.default_rng(0)
 PIXELS: ByteArray = RNG.integers(0, 256, (NUM_ROWS, 16, 16, 3), dtype=np.uint8)
-DIGESTS = np.arange(NUM_ROWS, dtype=np.uint8)[:, None].repeat(16, axis=1)
 P_STREAMS = np.array([0.95, 0.96, 0.97, 0.1, 0.05, 0.1, 0.5, 0.6, 0.4, 0.7, 0.8, 0.3])
 P_META = np.array([0.99, 0.98, 0.9, 0.02, 0.1, 0.9, 0.7, 0.95, 0.2, 0.4, 0.85, 0.3])
 
@@ -65,7 +64,7 @@ def findings_of(
     labels: Labels, judges: list[Judge] | None = None, *, pixels: ByteArray = PIXELS, config: FitConfig = CONFIG
 ) -> Findings:
     result = LoopResult(judges or [judge_of(labels)], scans=[scan_of()], history=[make_round(0), make_round(1)])
-    return conclude(result, labels, config, rows=np.arange(NUM_ROWS), pixels=pixels, digests=DIGESTS)
+    return conclude(result, labels, config, rows=np.arange(NUM_ROWS), pixels=pixels, files=np.arange(NUM_ROWS))
 
 
 def test_judges_are_averaged():

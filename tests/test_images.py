@@ -15,7 +15,7 @@ from PIL import Image
 from labelclean.data import images
 from labelclean.data.images import Decoded, create_map, decode, decode_all, median_side
 from labelclean.errors import ResourceError
-from labelclean.records import Fault, SilentReporter
+from labelclean.records import UNKNOWN, Fault, SilentReporter
 from tests.conftest import make_manifest
 
 SIZE = 8
@@ -135,6 +135,11 @@ def test_what_cannot_be_read_is_told_by_row(
     assert np.array_equal(found.digests[0], found.digests[7])
     assert not np.array_equal(found.digests[0], found.digests[1])
     assert not found.digests[[3, 5, 6]].any()
+    assert (found.files[[3, 5, 6]] == UNKNOWN).all()
+    assert found.files[0] == found.files[7]
+    assert len(set(found.files[[0, 1, 2, 4]])) == 4
+    assert found.files.min() == UNKNOWN
+    assert found.files.max() == 3
 
 
 def test_file_that_may_not_be_read(

@@ -1,4 +1,4 @@
-"""What `check` finds in an index and in the digests of its images."""
+"""What `check` finds in an index and in the files of its images."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ import numpy as np
 import pytest
 
 from labelclean.data.inspect import FaultGroup, Inspection, as_json, inspect
-from labelclean.records import ByteArray, Fault, Manifest
+from labelclean.records import UNKNOWN, Fault, Manifest
 from tests.conftest import make_manifest
 
 
-def digests_of(contents: str) -> ByteArray:
-    """A digest per letter; a dash stands for a row without file."""
-    digests = np.zeros((len(contents), 16), dtype=np.uint8)
-    for row, letter in enumerate(contents):
-        digests[row, -1] = 0 if letter == "-" else ord(letter)
-    return digests
-
-
 def inspected(manifest: Manifest, contents: str, faults: dict[int, Fault] | None = None) -> Inspection:
-    return inspect(manifest, digests_of(contents), faults or {}, min_class_rows=2)
+    """Contents: a letter per row, the same for identical files; a dash stands for a row without file."""
+    files = np.array([UNKNOWN if letter == "-" else ord(letter) for letter in contents])
+    return inspect(manifest, files, faults or {}, min_class_rows=2)
 
 
 def test_sound_data():

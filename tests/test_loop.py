@@ -173,7 +173,7 @@ def test_groups_of_the_index_and_equal_files_are_kept_together():
     """Rows 0 and 1 share a group, rows 2 and 3 a file, and row 4 stands for itself."""
     manifest = make_manifest(["a", "b"] * 20)
     manifest.group_ids[:2] = 0
-    digests = np.arange(40, dtype=np.uint8)[:, None].repeat(16, axis=1)
+    digests = np.arange(1, 41, dtype=np.uint8)[:, None].repeat(16, axis=1)
     digests[3] = digests[2]
     rows = np.delete(np.arange(40), 7)
     labels = given_labels(manifest, Decoded(np.zeros((40, 1, 1, 3), np.uint8), digests, {}), rows, FitConfig())

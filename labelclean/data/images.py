@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from labelclean.errors import ResourceError
-from labelclean.records import ByteArray, Fault, Manifest, Reporter, phase
+from labelclean.records import UNKNOWN, ByteArray, Fault, IntArray, Manifest, Reporter, phase
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused: a few bytes on disk can unfold to gigabytes."""
@@ -49,6 +49,14 @@ class Decoded:
     pixels: ByteArray
     digests: ByteArray
     faults: dict[int, Fault]
+
+    @property
+    def files(self) -> IntArray:
+        """The number of each row's file, equal for identical files, UNKNOWN where there is none, (N,)."""
+        files = np.full(len(self.digests), UNKNOWN)
+        there = self.digests.any(axis=1)
+        files[there] = np.unique(self.digests[there], axis=0, return_inverse=True)[1]
+        return files
 
 
 class _UnreadableError(Exception):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from labelclean.records import UNKNOWN, ByteArray, Fault, IntArray, Manifest
+from labelclean.records import UNKNOWN, BoolArray, Fault, IntArray, Manifest
 
 NUM_EXAMPLES = 3
 
@@ -96,13 +96,13 @@ class Inspection:
 
 
 def inspect(
-    manifest: Manifest, digests: ByteArray, faults: Mapping[int, Fault], *, min_class_rows: int = 10
+    manifest: Manifest, files: IntArray, faults: Mapping[int, Fault], *, min_class_rows: int = 10
 ) -> Inspection:
     """Find what is wrong with a data set.
 
     Args:
         manifest: the index, N rows.
-        digests: digest of each file's bytes, zero where there is no file, (N, 16).
+        files: number of each row's file, equal for identical files, UNKNOWN where there is none, (N,).
         faults: what is wrong with images, by row; the manifest's own faults are added.
         min_class_rows: classes with fewer rows are called small.
     """
@@ -118,7 +118,7 @@ def inspect(
 
     path_ids = pc.fill_null(pc.index_in(manifest.paths, value_set=pc.unique(manifest.paths.drop_null())), UNKNOWN)
     same_path = _repeated(path_ids.to_numpy(), present=manifest.paths.is_valid().to_numpy())
-    same_bytes = _repeated(_as_keys(digests), present=np.asarray(digests.any(axis=1)))
+    same_bytes = _repeated(files, present=files != UNKNOWN)
     identical = [picture(rows) for rows in same_bytes]
     return Inspection(
         source=manifest.source,
@@ -166,12 +166,7 @@ def _fault_groups(faults: Mapping[int, Fault]) -> tuple[FaultGroup, ...]:
     )
 
 
-def _as_keys(digests: ByteArray) -> np.ndarray[Any, Any]:
-    """Each digest as one value that can be sorted, (N, 16) -> (N,)."""
-    return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
-
-
-def _repeated(keys: np.ndarray[Any, Any], *, present: np.ndarray[Any, Any]) -> Iterable[IntArray]:
+def _repeated(keys: IntArray, *, present: BoolArray) -> Iterable[IntArray]:
     """Rows of each key that occurs more than once among the present ones, in the order of the first row."""
     rows = np.flatnonzero(present)
     _, group, counts = np.unique(keys[rows], return_inverse=True, return_counts=True)

@@ -34,7 +34,7 @@ from labelclean.tssd.semisup import correct_prior
 
 
 def conclude(
-    result: LoopResult, labels: Labels, config: FitConfig, *, rows: IntArray, pixels: ByteArray, digests: ByteArray
+    result: LoopResult, labels: Labels, config: FitConfig, *, rows: IntArray, pixels: ByteArray, files: IntArray
 ) -> Findings:
     """The findings about the judged rows.
 
@@ -47,7 +47,7 @@ def conclude(
     Args:
         rows: positions of the judged rows in the index, (N,).
         pixels: all decoded images, indexed by position in the index.
-        digests: of the judged rows' files, (N, bytes).
+        files: number of each judged row's file, equal for identical files, (N,).
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
     p_meta = sigmoid(soften(_average(result, "p_meta"), p_feature))
@@ -81,7 +81,7 @@ def conclude(
         knn_agreement=_average(result, "agreement"),
         wrong_event_rate=1 - hits / rounds,
         outlier_score=outlier_scores(scan.similarities),
-        duplicate_group=duplicate_groups(*_nearest_of_all(scan, labels.groups), pixels, rows, digests),
+        duplicate_group=duplicate_groups(*_nearest_of_all(scan, labels.groups), pixels, rows, files),
         noise=noise,
         class_noise={label: of_class for label, of_class in enumerate(by_class) if of_class is not None},
         precision=wrong.share(rejected),

@@ -92,7 +92,7 @@ def unit_norm(features: FloatArray) -> FloatArray:
 
 
 def duplicate_groups(
-    neighbor_rows: IntArray, similarities: FloatArray, pixels: ByteArray, image_rows: IntArray, digests: ByteArray
+    neighbor_rows: IntArray, similarities: FloatArray, pixels: ByteArray, image_rows: IntArray, files: IntArray
 ) -> IntArray:
     """Number the groups of rows that show the same picture; UNKNOWN for rows that are alone, (N,).
 
@@ -104,7 +104,7 @@ def duplicate_groups(
         similarities: (N, k).
         pixels: all images, (M, S, S, 3).
         image_rows: each row's position in `pixels`, (N,).
-        digests: of each row's file, (N, bytes).
+        files: number of each row's file, equal for identical files, (N,).
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -113,9 +113,8 @@ def duplicate_groups(
     row, place = np.nonzero(similarities[:, :5] > LIKELY_SAME)
     pairs = np.unique(np.sort(np.stack([row, neighbor_rows[row, place]], axis=1), axis=1), axis=0)
     left, right = pairs[_look_alike(pairs, pixels, image_rows)].T
-    _, file_of = np.unique(digests, axis=0, return_inverse=True)
-    order = np.argsort(file_of, kind="stable")
-    equal = file_of[order][1:] == file_of[order][:-1]
+    order = np.argsort(files, kind="stable")
+    equal = files[order][1:] == files[order][:-1]
     left = np.concatenate([left, order[:-1][equal]])
     right = np.concatenate([right, order[1:][equal]])
     graph = coo_matrix((np.ones(len(left)), (left, right)), shape=(num_rows, num_rows))
