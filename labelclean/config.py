@@ -82,7 +82,7 @@ class FitConfig:
     distrust: float = 0.3
     """Both streams below: certain negative, in (0, trust]."""
     certain: float = 0.95
-    """Both streams above in the mean of the rounds: verdict certain_clean, in [trust, 1)."""
+    """Both streams in the mean of the rounds, and p_clean, above: verdict certain_clean, in [trust, 1)."""
     reject_precision: float = 0.65
     """Uncertain labels are rejected up to a p_clean of one half, and beyond where that raises the expected F1, as long
     as this share of the rejected ones is expected to be wrong, in [0, 1]; 1: up to one half."""

@@ -133,7 +133,7 @@ Judge = Annotated[config.JudgeKind | None, _setting("judge", METHOD, "Which of t
 Streams = Annotated[config.StreamKind | None, _setting("streams", METHOD, "How scores become probabilities.")]
 Trust = Annotated[float | None, _setting("trust", METHOD, "Both streams above it: the label is trusted.")]
 Distrust = Annotated[float | None, _setting("distrust", METHOD, "Both streams below it: the label is wrong.")]
-Certain = Annotated[float | None, _setting("certain", METHOD, "Both streams above it at the end: certain_clean.")]
+Certain = Annotated[float | None, _setting("certain", METHOD, "Both streams and p_clean above it at the end: certain_clean.")]
 RejectPrecision = Annotated[
     float | None,
     _setting(

@@ -22,7 +22,7 @@ from tests.conftest import make_labels, make_round
 
 NUM_ROWS = 12
 GIVEN = np.arange(NUM_ROWS) % 3
-CONFIG = FitConfig(certain=0.9, distrust=0.2)
+CONFIG = FitConfig(certain=0.89, distrust=0.2)
 RNG = np.random.default_rng(0)
 PIXELS: ByteArray = RNG.integers(0, 256, (NUM_ROWS, 16, 16, 3), dtype=np.uint8)
 P_STREAMS = np.array([0.95, 0.96, 0.97, 0.1, 0.05, 0.1, 0.5, 0.6, 0.4, 0.7, 0.8, 0.3])
@@ -95,6 +95,13 @@ def test_bins_cut_and_rejection_follow_from_the_posteriors():
     assert found.recall.value == pytest.approx((1 - found.p_clean)[rejected].sum() / (1 - found.p_clean).sum())
 
 
+def test_a_row_is_certain_only_where_p_clean_is_sure_of_it_too():
+    """Row 2, which both streams trust with .97, has a p_clean of .9."""
+    bins = [findings_of(make_labels(GIVEN), config=replace(CONFIG, certain=certain)).bins for certain in (0.89, 0.92)]
+    certain = Bin.CERTAIN_POSITIVE
+    assert [found[:3].tolist() for found in bins] == [[certain] * 3, [certain, certain, Bin.UNCERTAIN]]
+
+
 def test_the_noise_rate_is_that_of_p_clean():
     found = findings_of(make_labels(GIVEN))
     assert found.noise.value == pytest.approx(1 - found.p_clean.mean())
@@ -148,8 +155,8 @@ def test_outlier_score_is_that_of_the_last_scan():
 
 
 def test_an_unpurified_row_that_both_streams_trust_is_certain_only_with_enough_trust():
-    stricter = findings_of(make_labels(GIVEN), config=replace(CONFIG, certain=0.96))
-    assert np.flatnonzero(stricter.bins == Bin.CERTAIN_POSITIVE).tolist() == [2]
+    stricter = findings_of(make_labels(GIVEN), config=replace(CONFIG, certain=0.955))
+    assert np.flatnonzero(stricter.bins == Bin.CERTAIN_POSITIVE).tolist() == [1]
 
 
 def test_suggestion_shares_what_the_label_leaves():

@@ -40,9 +40,10 @@ def conclude(
 
     Streams, meta-classifier and predictions are running means over the rounds, averaged over the judges; the last
     division and purification are made on the averages. What is taught may now and then be wrong, a verdict should not:
-    so the last division calls fewer rows certain (`config.certain`) than those of the rounds (`config.trust`), no class
-    is granted any, and a row that both streams distrust, but for which the meta-classifier vouches, is uncertain: that
-    a label is alone in its class, say, shows nothing against it.
+    so the last division calls fewer rows certain (`config.certain`) than those of the rounds (`config.trust`), and no
+    class is granted any; a row that both streams trust is uncertain where `p_clean` is no higher than that, and one that
+    both distrust where the meta-classifier vouches for it: that a label is alone in its class, say, shows nothing
+    against it.
 
     Args:
         rows: positions of the judged rows in the index, (N,).
@@ -54,6 +55,7 @@ def conclude(
     division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
+    division.bins[division.positive & (p_clean <= config.certain)] = Bin.UNCERTAIN
     division.bins[division.negative & (p_clean > cut)] = Bin.UNCERTAIN
     rejected = ~division.positive & (p_clean <= cut)
     wrong = _wrong_labels(labels, ways=(p_loss, p_feature, p_clean), blind=p_meta)
