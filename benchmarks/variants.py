@@ -20,7 +20,7 @@ from labelclean.tssd.purification import Evidence, Pair, gather_evidence, traini
 from labelclean.tssd.shrinkage import FREE
 from labelclean.tssd.streams import Consensus, feature_scores, loss_scores
 
-BOTH = ("quick", "standard", "thorough")
+ALL_EFFORTS = ("quick", "standard", "thorough")
 TUNED = ("standard", "thorough")
 
 Scores = Callable[[Sequence[View]], list[FloatArray]]
@@ -40,7 +40,7 @@ class Variant:
     """
 
     name: str
-    efforts: tuple[str, ...] = BOTH
+    efforts: tuple[str, ...] = ALL_EFFORTS
     settings: dict[str, Any] = field(default_factory=dict)
     stand_ins: dict[str, Any] = field(default_factory=dict)
     num_golden: int = 0

@@ -282,6 +282,8 @@ def main() -> None:
         explained = _explained(error)
         if explained is None:
             raise
+        if explained is not error:
+            explained.__notes__ = getattr(error, "__notes__", [])
         if {"--verbose", "-v"} & set(sys.argv):
             console.show_traceback()
         console.show_error(explained)

@@ -248,6 +248,8 @@ def show_error(error: LabelcleanError) -> None:
     console = _console(stderr=True)
     _put_line(console, f"error: {error.message}", style="red")
     _put_line(console, f"hint: {error.hint}", style="cyan")
+    for note in getattr(error, "__notes__", ()):
+        _put_line(console, f"note: {note}")
 
 
 def show_interrupt(advice: str) -> None:

@@ -21,7 +21,8 @@ from labelclean.errors import ResourceError, RunFolderError
 from labelclean.files import write_atomically, write_json
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
 from labelclean.records import Findings, Manifest, Reporter
-from labelclean.results.run_folder import RunFolder, claim, clear_checkpoint, write_config, write_history
+from labelclean.results.claim import claim, clear_checkpoint
+from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import numpy as np
 
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded, decode_all, open_map
-from labelclean.data.inspect import alike_classes
+from labelclean.data.inspect import SMALL_CLASS, alike_classes
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import Fault, IntArray, Manifest, Reporter
@@ -24,9 +25,6 @@ from labelclean.results.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from labelclean.train.judge import Labels
-
-SMALL_CLASS = 10
-"""Classes with fewer rows are named in a note: little can be said about their labels."""
 
 NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
 """Words, lower case, by which programs mark a missing value; they may be names of classes all the same."""
@@ -68,13 +66,19 @@ def read_inputs(
     manifest: Manifest, images_dir: Path, folder: RunFolder, config: FitConfig, *, size: int, reporter: Reporter
 ) -> Inputs:
     """Decode the images and settle which rows are judged."""
+    _refuse_faults(manifest.faults, config)
     decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
     faults = {**decoded.faults, **manifest.faults}
-    if config.strict and faults:
-        raise InputError(min(faults.items())[1].message, hint="Mend it, or leave --strict away to have it marked.")
+    _refuse_faults(faults, config)
     rows = judged_rows(manifest, faults, images_dir)
     _note_classes(manifest, rows, reporter)
     return Inputs(manifest, decoded, faults, rows, given_labels(manifest, decoded, rows, config))
+
+
+def _refuse_faults(faults: dict[int, Fault], config: FitConfig) -> None:
+    """With `strict`, stop at the first row that cannot be judged."""
+    if config.strict and faults:
+        raise InputError(min(faults.items())[1].message, hint="Mend it, or leave --strict away to have it marked.")
 
 
 def judged_rows(manifest: Manifest, faults: dict[int, Fault], images_dir: Path) -> IntArray:
@@ -99,9 +103,10 @@ def _meant_folder(manifest: Manifest, images_dir: Path) -> str:
     """A hint, where the paths are relative to the folder above IMAGES; empty otherwise."""
     above = images_dir.resolve().parent
     first = next((path for path in manifest.paths.to_pylist() if path), "")
-    if not first or (images_dir / first).exists() or not (above / first).is_file():
-        return ""
-    return f"The paths are relative to {above}: give that folder as IMAGES."
+    with suppress(OSError):  # what takes the place of a path may be too long for one
+        if first and not (images_dir / first).exists() and (above / first).is_file():
+            return f"The paths are relative to {above}: give that folder as IMAGES."
+    return ""
 
 
 def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
@@ -124,12 +129,13 @@ def _decoded(
     """The decoded images: those that an interrupted run has left, or newly decoded ones."""
     cache, facts = folder.checkpoint / "images.u8", folder.checkpoint / "decoded.npz"
     index = _index_digest(manifest)
-    if facts.exists():
+    if facts.exists() and cache.exists():
         with np.load(facts, allow_pickle=False) as kept:
             if str(kept["index"]) != index:
                 raise RunFolderError(
                     f"{folder.path}: the unfinished run was made from another index or other golden labels",
-                    hint="Resume with the same images, index and golden labels, or start anew with --overwrite.",
+                    hint="Resume with the same images, index, --path-column, --label-column and golden labels, or "
+                    "start anew with --overwrite.",
                 )
             if int(kept["size"]) != size:
                 raise RunFolderError(

@@ -88,7 +88,8 @@ Resume = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.", rich_help_panel=RUN)]
 StopAtFault = Annotated[
-    bool | None, typer.Option("--strict", help="Stop at the first row that cannot be judged.", rich_help_panel=RUN)
+    bool | None,
+    typer.Option("--strict", help="Stop before training where a row cannot be judged.", rich_help_panel=RUN),
 ]
 ExitOnFindings = Annotated[
     bool,
@@ -133,7 +134,9 @@ Judge = Annotated[config.JudgeKind | None, _setting("judge", METHOD, "Which of t
 Streams = Annotated[config.StreamKind | None, _setting("streams", METHOD, "How scores become probabilities.")]
 Trust = Annotated[float | None, _setting("trust", METHOD, "Both streams above it: the label is trusted.")]
 Distrust = Annotated[float | None, _setting("distrust", METHOD, "Both streams below it: the label is wrong.")]
-Certain = Annotated[float | None, _setting("certain", METHOD, "Both streams and p_clean above it at the end: certain_clean.")]
+Certain = Annotated[
+    float | None, _setting("certain", METHOD, "Both streams and p_clean above it at the end: certain_clean.")
+]
 RejectPrecision = Annotated[
     float | None,
     _setting(

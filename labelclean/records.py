@@ -72,7 +72,7 @@ class Manifest:
         golden_draws: rows with the same number were chosen together, UNKNOWN where there is no trusted label, (N,).
         group_ids: rows that must share a fold share a number; UNKNOWN: a group of its own, (N,).
         class_names: distinct given labels, sorted.
-        extra: all other columns, to be passed through.
+        extra: all columns but those of paths and labels, to be passed through.
         faults: what is wrong with rows, by row.
     """
 

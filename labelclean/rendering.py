@@ -144,6 +144,8 @@ def _compared(evaluation: Evaluation) -> Group:
         lines.append(f"{evaluation.num_without_truth:,} left out: no truth known")
     if evaluation.num_golden:
         lines.append(f"{evaluation.num_golden:,} left out: decided by a golden label")
+    if evaluation.num_foreign:
+        lines.append(f"{evaluation.num_foreign:,} with a true label that no row is labelled with: spelt otherwise?")
     if evaluation.num_named < evaluation.num_rows and _corrections(evaluation):
         lines.append(f"Corrections and accuracy are of the {evaluation.num_named:,} rows whose truth is not `?`")
     title = Text(f"{number(evaluation.num_rows, 'row')} with known truth", style="bold")

@@ -61,6 +61,27 @@ def test_a_label_known_to_be_wrong_counts_but_says_nothing_about_corrections(fin
     assert (named.num_named, result.num_named) == (9, 8)
 
 
+def test_space_around_labels_does_not_matter_but_other_spellings_are_told(finished_run: RunFolder):
+    true: list[str | None] = ["cat", "owl", "dog", "dog", "dog", "owl", "dog", "owl", "cat", "cat"]
+    verdicts = read_verdicts(finished_run.verdicts)
+    plain = evaluate(verdicts, truth_of(true))
+    assert evaluate(verdicts, truth_of([f" {label} " for label in true])) == plain
+    assert plain.num_foreign == 0
+    assert "spelt" not in shown(plain)
+    other = evaluate(verdicts, truth_of([label if label != "owl" else "Owl" for label in true]))
+    assert (other.num_foreign, "3 with a true label that no row is labelled with" in shown(other)) == (3, True)
+
+
+def test_rows_of_one_path_keep_their_true_labels_where_some_are_not_known(finished_run: RunFolder):
+    verdicts = read_verdicts(finished_run.verdicts)
+    paths = pa.array(["0.png"] * 3 + [f"{row}.png" for row in range(3, 10)])
+    doubled = verdicts.set_column(verdicts.column_names.index("path"), "path", paths)
+    given = verdicts["label"].to_pylist()
+    truth = pa.table({"path": ["0.png"] * 3, "true_label": [None, *given[1:3]]})
+    result = evaluate(doubled, truth)
+    assert (result.num_rows, result.num_wrong) == (2, 0)
+
+
 def test_terminal_says_over_which_rows_accuracies_are(finished_run: RunFolder):
     verdicts = read_verdicts(finished_run.verdicts)
     true: list[str | None] = ["cat", "owl", "dog", "dog", "dog", "owl", "dog", "owl", "cat", "cat"]

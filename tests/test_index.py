@@ -115,6 +115,7 @@ def test_missing_and_doubled_columns(read: Read, content: str, options: dict[str
         ("l.csv", "\n\n", "no rows"),
         ("l.csv", "path,label\n", "no rows"),
         ("l.csv", "path,label", "no rows"),
+        ("l.csv", "path,label\na.png,cat\nEmpty box.png,dog,extra\n", "line 3 has 3 fields"),
         ("l.jsonl", "", "no rows"),
         ("l.csv", "path,label\na,b\n\nc\n", "line 4 has 1 fields, the header 2"),
         ("l.csv", "path,label\na,b\nc,d,e\n", "line 3 has 3 fields, the header 2"),
@@ -240,7 +241,7 @@ def test_golden_and_group_columns(read: Read):
     assert manifest.golden_ids.tolist() == [0, 2, -1, -1]
     assert manifest.group_ids[0] == manifest.group_ids[2] != manifest.group_ids[3]
     assert manifest.group_ids[1] == -1
-    assert manifest.extra.num_columns == 0
+    assert manifest.extra.column_names == ["Golden", "group"]  # for a fit on what is exported
 
 
 def test_golden_column_of_the_index_may_have_chances(read: Read, write: Write):

@@ -196,6 +196,13 @@ def test_what_all_rows_tell_is_certain():
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.2, 0.2, 0.2))
 
 
+def test_rows_that_were_sure_to_be_chosen_stand_for_themselves_alone():
+    """The 60 rows that look worst were checked, and given a chance of 1: 48 are wrong."""
+    p, is_wrong = np.full(5000, 0.9), np.arange(5000) < 48
+    checked = counted([p], golden=range(60), is_wrong=is_wrong, chances=np.ones(5000))
+    assert found(checked.share(everyone(5000))).value == pytest.approx((48 + 4940 * 0.1) / 5000)
+
+
 def test_a_judge_that_was_never_surprised_is_not_infallible():
     is_wrong = np.ones(600, dtype=bool)
     wrong = counted([np.full(600, 0.02)], golden=range(60), is_wrong=is_wrong, chances=np.full(600, 0.1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from filelock import FileLock
 from labelclean.config import FitConfig, resolve
 from labelclean.errors import ConfigError, FitInterruptedError, ResourceError, RunFolderError
 from labelclean.results import run_folder
-from labelclean.results.run_folder import LOCK, RunFolder, open_run, read_history, read_run
+from labelclean.results.claim import LOCK, claim
+from labelclean.results.run_folder import RunFolder, open_run, read_history, read_run
 from tests.conftest import make_round
 
 
@@ -28,7 +30,7 @@ class StoppedError(Exception):
 
 def chosen(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> RunFolder:
     """The folder of a run that begins, and stops with something to resume."""
-    with suppress(StoppedError), run_folder.claim(out, name, overwrite=overwrite, resume=resume) as folder:
+    with suppress(StoppedError), claim(out, name, overwrite=overwrite, resume=resume) as folder:
         (folder.checkpoint / "begun").write_text("")
         raise StoppedError
     return folder
@@ -38,8 +40,10 @@ def started(path: str, *, at: float = 1000.0) -> RunFolder:
     """A run that has come to a checkpoint."""
     folder = RunFolder(Path(path))
     folder.checkpoint.mkdir(parents=True)
-    (folder.checkpoint / "state").write_text("")
-    for file in (folder.checkpoint / "state", folder.checkpoint):
+    files = [folder.checkpoint / name for name in ("state", LOCK)]  # the lock of a killed run is left, and free
+    for file in files:
+        file.write_text("")
+    for file in (*files, folder.checkpoint):
         os.utime(file, (at, at))
     return folder
 
@@ -94,7 +98,7 @@ def test_checkpoint_goes_before_others_may_take_the_folder(monkeypatch: pytest.M
         release(lock, force)
 
     monkeypatch.setattr(FileLock, "release", watched)
-    with run_folder.claim(out, "x", overwrite=False, resume=False) as folder:
+    with claim(out, "x", overwrite=False, resume=False) as folder:
         (folder.checkpoint / "state").write_text("hours of work")
         folder.verdicts.write_text("verdicts")
     assert seen[0] == {"checkpoint", "verdicts.parquet"}
@@ -102,9 +106,48 @@ def test_checkpoint_goes_before_others_may_take_the_folder(monkeypatch: pytest.M
 
 
 def test_run_that_leaves_nothing_leaves_no_folder():
-    with pytest.raises(StoppedError), run_folder.claim(None, "pets", overwrite=False, resume=False):
+    with pytest.raises(StoppedError), claim(None, "pets", overwrite=False, resume=False):
         raise StoppedError
     assert left_in(Path()) == {"runs"}
+
+
+def test_folder_that_the_user_made_stays():
+    Path("mine").mkdir()
+    with pytest.raises(StoppedError), claim(Path("mine"), "x", overwrite=False, resume=False):
+        raise StoppedError
+    assert left_in(Path()) == {"mine"}
+
+
+@pytest.mark.parametrize("ending", [None, StoppedError, KeyboardInterrupt])
+def test_checkpoint_that_was_deleted_meanwhile_hides_no_ending(ending: type[BaseException] | None):
+    caught: BaseException | None = None
+    try:
+        with claim(Path("out"), "x", overwrite=False, resume=False) as folder:
+            folder.verdicts.write_text("verdicts")
+            shutil.rmtree(folder.checkpoint)
+            if ending is not None:
+                raise ending
+    except BaseException as error:
+        caught = error
+    assert (type(caught) if caught else None) is ending
+    assert left_in(Path("out")) == {"verdicts.parquet"}
+
+
+def test_what_fails_with_something_to_resume_tells_where():
+    with pytest.raises(StoppedError) as caught:
+        stop_in_claim(StoppedError(), state="hours of work")
+    assert "--resume --out runs/pets carries on" in caught.value.__notes__[0]
+    with pytest.raises(StoppedError) as caught:
+        stop_in_claim(StoppedError(), state=None)
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_run_that_another_fit_has_finished_meanwhile_is_not_resumed():
+    folder = ended("out")
+    folder.checkpoint.mkdir()  # as it is while the other one gives back its lock
+    with pytest.raises(RunFolderError, match="this run has finished"):
+        chosen(Path("out"), "x", overwrite=False, resume=True)
+    assert folder.verdicts.read_text() == "old verdicts"
 
 
 def test_file_system_without_locks_is_told_and_no_folder_left(monkeypatch: pytest.MonkeyPatch):
@@ -119,24 +162,24 @@ def test_file_system_without_locks_is_told_and_no_folder_left(monkeypatch: pytes
 
 def test_who_is_interrupted_learns_the_folder_if_there_is_something_to_resume():
     with pytest.raises(FitInterruptedError) as caught:
-        stop_in_claim(state="hours of work")
+        stop_in_claim(KeyboardInterrupt(), state="hours of work")
     assert caught.value.folder == Path("runs/pets")
     with pytest.raises(KeyboardInterrupt) as plain:
-        stop_in_claim(state=None)
+        stop_in_claim(KeyboardInterrupt(), state=None)
     assert not isinstance(plain.value, FitInterruptedError)
 
 
-def stop_in_claim(state: str | None) -> None:
-    with run_folder.claim(None, "pets", overwrite=False, resume=False) as folder:
+def stop_in_claim(ending: BaseException, *, state: str | None) -> None:
+    with claim(None, "pets", overwrite=False, resume=False) as folder:
         if state is not None:
             (folder.checkpoint / "state").write_text(state)
-        raise KeyboardInterrupt
+        raise ending
 
 
 @pytest.mark.parametrize("other", [{"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}])
 def test_nobody_else_may_take_a_folder_that_is_worked_in(other: dict[str, bool]):
     out = Path("out")
-    with suppress(StoppedError), run_folder.claim(out, "x", overwrite=False, resume=False) as folder:
+    with suppress(StoppedError), claim(out, "x", overwrite=False, resume=False) as folder:
         (folder.checkpoint / "state").write_text("hours of work")
         with pytest.raises(RunFolderError, match="another labelclean is at work"):
             chosen(out, "x", **other)
@@ -172,7 +215,7 @@ def test_resume_takes_the_newest_unfinished_run_of_that_name():
 
 def test_resume_does_not_take_a_run_that_is_worked_on():
     started("runs/pets", at=1000)
-    with run_folder.claim(None, "pets", overwrite=False, resume=False) as working:
+    with claim(None, "pets", overwrite=False, resume=False) as working:
         (working.checkpoint / "state").write_text("")
         assert working.path == Path("runs/pets-2")
         assert chosen(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")

@@ -18,7 +18,7 @@ from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train import trainer
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, keep_freed_memory
-from labelclean.train.network import update_average
+from labelclean.train.network import Stint, update_average
 from labelclean.train.schedule import (
     PRETRAINED,
     SCRATCH,
@@ -395,9 +395,20 @@ def test_training_that_diverges_stops_with_a_remedy(spec: BackboneSpec):
     learner = learner_of(spec, "self")
     with torch.no_grad():
         learner.networks[0].model.head.bias.fill_(float("nan"))
+    taught = list[int]()
     with pytest.raises(ConfigError, match="round 1: training diverged") as caught:
-        learner.train([lesson_of(LABELS)], advance=ignore)
+        learner.train([lesson_of(LABELS)], advance=taught.append)
     assert "learning_rate" in caught.value.hint
+    assert not taught  # nothing is kept that cannot be mended
+
+
+def test_state_of_another_device_is_taken_up():
+    kept = Stint(0, CPU).state()
+    for device, named in (("cuda", "cpu"), ("cpu", "cuda")):
+        stint = Stint(1, torch.device(device))
+        stint.restore({**kept, "device": named, "done": (3, 24, 1.5)})
+        assert (stint.steps, stint.rows, stint.loss) == (3, 24, 1.5)
+        assert stint.rng.random() == Stint(0, CPU).rng.random()
 
 
 def test_freed_memory_is_kept_where_the_c_library_can():

@@ -35,7 +35,7 @@ EVIDENCE = [
 
 def test_streams_and_purification_decide_the_verdict():
     manifest = make_manifest(["a", "a", "b", "b"])
-    findings = make_findings(range(4), bins=np.array([0, 2, 1, 2]), p_clean=np.array([0.1, 0.9, 0.9, 0.1]))
+    findings = make_findings(range(4), bins=np.array([0, 2, 1, 2]), p_clean=np.array([0.1, 0.9, 0.2, 0.1]))
     table = verdict_table(manifest, findings, {}, metadata={})
     assert table["verdict"].to_pylist() == ["certain_clean", "purified", "rejected", "rejected"]
     assert table["reason"].to_pylist() == [

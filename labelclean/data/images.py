@@ -55,7 +55,8 @@ class Decoded:
         """The number of each row's file, equal for identical files, UNKNOWN where there is none, (N,)."""
         files = np.full(len(self.digests), UNKNOWN)
         there = self.digests.any(axis=1)
-        files[there] = np.unique(self.digests[there], axis=0, return_inverse=True)[1]
+        as_keys = self.digests[there].view(f"V{DIGEST_BYTES}").ravel()  # sorted faster than rows of bytes
+        files[there] = np.unique(as_keys, return_inverse=True)[1]
         return files
 
 

@@ -71,7 +71,7 @@ def read_manifest(
         golden_draws=golden_draws(trusted, table.num_rows),
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
-        extra=table.select([name for name in table.column_names if name not in used]),
+        extra=table.select([name for name in table.column_names if name not in (path_name, label_name)]),
         faults=_label_faults(label_ids, source) | _path_faults(images_dir, paths, source),
     )
 

@@ -20,6 +20,9 @@ from labelclean.records import UNKNOWN, BoolArray, Fault, IntArray, Manifest
 
 NUM_EXAMPLES = 3
 
+SMALL_CLASS = 10
+"""Classes with fewer rows are named: little can be said about their labels."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultGroup:
@@ -96,7 +99,7 @@ class Inspection:
 
 
 def inspect(
-    manifest: Manifest, files: IntArray, faults: Mapping[int, Fault], *, min_class_rows: int = 10
+    manifest: Manifest, files: IntArray, faults: Mapping[int, Fault], *, min_class_rows: int = SMALL_CLASS
 ) -> Inspection:
     """Find what is wrong with a data set.
 

@@ -159,7 +159,7 @@ def _layout(file: Path, suffix: str) -> tuple[str, int]:
 
 def _explained(error: Exception, file: Path, suffix: str) -> InputError:
     """What is wrong with a file that does not parse, with its line where that is found."""
-    if "Empty" in str(error):
+    if re.search(r"\bEmpty (CSV|JSON) file", str(error)):
         return InputError(f"{file}: no rows", hint="Give a table with a row per image.")
     cause = str(error).splitlines()[0]
     if suffix == ".parquet":

@@ -14,13 +14,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from labelclean.data.columns import LABEL_NAMES, PATH_NAMES, TRUTH_NAMES
 from labelclean.data.tables import as_strings, find_column
 from labelclean.errors import InputError
 from labelclean.records import NO_CLASS, BoolArray, FloatArray
-from labelclean.results.verdicts import CERTAIN_CLEAN, PURIFIED, REJECTED, UNREADABLE, is_golden, read_metadata
+from labelclean.results.verdicts import (
+    CERTAIN_CLEAN,
+    PURIFIED,
+    REJECTED,
+    UNREADABLE,
+    is_golden,
+    is_judged,
+    read_metadata,
+)
 
 TRUE_NAMES = (*TRUTH_NAMES, "golden", *LABEL_NAMES)
 NUM_BINS = 15
@@ -35,6 +44,7 @@ class Evaluation:
             about these.
         num_without_truth: rows left out because no true label, or no label, is known.
         num_golden: rows left out because a golden label decided them.
+        num_foreign: rows whose true label no row of the run is labelled with; their label counts as wrong.
         num_named: rows whose true label has a name and is not `?`.
         num_unreadable: rows that could not be judged; they count as not rejected.
         num_wrong: rows whose label is not the true one.
@@ -54,6 +64,7 @@ class Evaluation:
     num_rows: int
     num_without_truth: int
     num_golden: int
+    num_foreign: int
     num_named: int
     num_unreadable: int
     num_wrong: int
@@ -98,14 +109,15 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
         raise InputError(
             f"{source}: golden labels decided all rows whose truth it knows", hint="Give the truth of other rows too."
         )
-    matches = verdicts["label"].to_numpy() == true_labels.to_numpy()
-    frame = verdicts.select(["verdict", "suggested_label", "p_clean"]).to_pandas()[known]
+    matches = _stripped(verdicts["label"]) == true_labels.to_numpy()
+    frame = verdicts.select(["verdict", "p_clean"]).to_pandas()[known]
     true, is_right = true_labels[known].to_numpy(), matches[known]
-    is_corrected = frame["suggested_label"].to_numpy() == true
+    is_corrected = _stripped(verdicts["suggested_label"])[known] == true
     figures = _figures(frame["verdict"].to_numpy(), is_right, is_corrected, true != NO_CLASS)
     return Evaluation(
         num_without_truth=int((~has_truth & ~golden).sum()),
         num_golden=int(golden.sum()),
+        num_foreign=int((~pd.Series(true).isin([*_stripped(pc.unique(verdicts["label"])), NO_CLASS])).sum()),
         noise_rate_true=_noise_rate(verdicts, matches, has_truth, golden),
         noise_rate_estimated=json.loads(read_metadata(verdicts)["noise_rate"])[0],
         **figures,
@@ -117,8 +129,7 @@ def _noise_rate(verdicts: pa.Table, matches: BoolArray, has_truth: BoolArray, go
     """Share of wrong labels among the judged rows of which it is known, by the truth or by a golden label."""
     p_clean = verdicts["p_clean"].to_numpy()  # 0 or 1 in golden rows
     is_right = np.where(has_truth, matches, p_clean > 0.5)
-    is_judged = verdicts["verdict"].cast(pa.string()).to_numpy() != UNREADABLE
-    return _mean(~is_right[(has_truth | golden) & is_judged])
+    return _mean(~is_right[(has_truth | golden) & is_judged(verdicts)])
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -131,16 +142,21 @@ def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Se
     path_name = find_column(truth, None, PATH_NAMES, what="path", source=source, remedy="call one path")
     label_name = find_column(truth, None, TRUE_NAMES, what="true label", source=source, remedy="call one true_label")
     known = pd.DataFrame(
-        {"path": as_strings(truth[path_name]).to_pylist(), "true": as_strings(truth[label_name]).to_pylist()}
+        {"path": as_strings(truth[path_name]).to_pylist(), "true": _stripped(as_strings(truth[label_name]))}
     )
+    known["nth"] = known.groupby("path").cumcount()  # of all rows: the first may be one whose truth is not known
     known = known.dropna()
-    known["nth"] = known.groupby("path").cumcount()
     rows = pd.DataFrame({"path": paths})
     rows["nth"] = rows.groupby("path").cumcount()
     _refuse_contradictions(known, rows["path"].value_counts(), source)
-    by_order = rows.merge(known, on=["path", "nth"], how="left")["true"]
+    by_order = rows.merge(known, on=["path", "nth"], how="left")["true"].astype(object)
     single = known.drop_duplicates("path", keep=False).set_index("path")["true"]
-    return by_order.fillna(rows["path"].map(single))
+    return by_order.where(by_order.notna(), rows["path"].map(single.to_dict()))
+
+
+def _stripped(labels: pa.ChunkedArray) -> NDArray[Any]:
+    """Labels without the space around them, which golden labels may have too, (N,)."""
+    return np.asarray(pc.utf8_trim_whitespace(labels.cast(pa.string())).to_pandas(), dtype=object)
 
 
 def _refuse_contradictions(known: pd.DataFrame, num_rows: pd.Series[int], source: str) -> None:
@@ -160,7 +176,7 @@ def _refuse_other_classes(true_labels: pd.Series[Any], verdicts: pa.Table, sourc
             f"{source}: none of its paths is in the verdict file", hint="Name images as in the index, same spelling."
         )
     named = set(true_labels) - {NO_CLASS}
-    classes = set(pc.unique(verdicts["label"].drop_null()).to_pylist())
+    classes = set(_stripped(pc.unique(verdicts["label"].drop_null())))
     if named and not named & classes:
         raise InputError(
             f"{source}: no true label is a class of the run: {min(named)!r} is none, {min(classes)!r} is one",

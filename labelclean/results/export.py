@@ -27,10 +27,10 @@ from labelclean.results.verdicts import (
     COLUMNS,
     PURIFIED,
     REJECTED,
-    UNREADABLE,
     VERDICTS,
     add_columns,
     is_golden,
+    is_judged,
     read_verdicts,
 )
 
@@ -216,13 +216,13 @@ def select(verdicts: pa.Table, selection: Selection) -> Selected:
     p_clean = verdicts["p_clean"].to_numpy().astype(np.float64)
     golden = is_golden(verdicts)
     if selection.budget is not None:
-        rows = np.flatnonzero((verdict != UNREADABLE) & ~golden)
+        rows = np.flatnonzero(is_judged(verdicts) & ~golden)
         return Selected(rows=rows[np.argsort(p_clean[rows], kind="stable")][: selection.budget])
     if selection.relabel:
         return _relabelled(verdicts, np.isin(verdict, selection.keep), verdict == REJECTED)
     if selection.precision is None:
         return _agreeing(verdicts, np.flatnonzero(np.isin(verdict, selection.keep)))
-    rows = np.flatnonzero(verdict != UNREADABLE)
+    rows = np.flatnonzero(is_judged(verdicts))
     p_meta = verdicts["p_meta"].to_numpy()[rows].astype(np.float64)
     above, cut = cut_at(p_meta, p_clean[rows], golden[rows], precision=selection.precision)
     selected = _agreeing(verdicts, rows[above])

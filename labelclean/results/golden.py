@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from labelclean.errors import ConfigError, InputError
 from labelclean.files import refuse_to_replace, write_csv
 from labelclean.records import FloatArray, IntArray
 from labelclean.results.run_folder import open_run
-from labelclean.results.verdicts import UNREADABLE, is_golden, read_verdicts
+from labelclean.results.verdicts import is_golden, is_judged, read_verdicts
 
 NUM_ROWS = 200
 """Rows that are chosen unless told otherwise."""
@@ -66,8 +65,7 @@ def choose_golden(
         refuse_to_replace(out)
     verdicts = read_verdicts(open_run(run).verdicts)
     golden = is_golden(verdicts)
-    judged = pc.not_equal(verdicts["verdict"].cast(pa.string()), UNREADABLE).to_numpy(zero_copy_only=False)
-    candidates = np.flatnonzero(judged & ~golden)
+    candidates = np.flatnonzero(is_judged(verdicts) & ~golden)
     count = _count(count, len(candidates))
     p_clean = verdicts["p_clean"].to_numpy()[candidates].astype(np.float64)
     chances = inclusion_chances(uncertainty(p_clean), count)

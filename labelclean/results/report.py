@@ -18,6 +18,7 @@ from labelclean.results.verdicts import (
     UNREADABLE,
     VERDICTS,
     is_golden,
+    is_judged,
     read_estimate,
     read_metadata,
     read_verdicts,
@@ -169,7 +170,7 @@ def summarize(folder: RunFolder) -> Summary:
     table = read_verdicts(folder.verdicts)
     metadata = read_metadata(table)
     counts = _counts(table["verdict"])
-    judged = table.filter(pc.not_equal(table["verdict"], UNREADABLE))
+    judged = table.filter(pa.array(is_judged(table)))
     noise = read_estimate(metadata["noise_rate"])
     assert noise is not None  # every run estimates it
     *earlier, last = read_history(folder)["guards"].to_pylist() or [[]]

@@ -20,6 +20,7 @@ from labelclean.config import FitConfig, as_dict
 from labelclean.errors import RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import UNKNOWN, Bin, BoolArray, Estimate, Fault, Findings, FloatArray, IntArray, Manifest
+from labelclean.tssd.rejection import is_rejected
 
 SCHEMA_VERSION = "3"
 PREFIX = "labelclean."
@@ -157,6 +158,12 @@ def is_golden(verdicts: pa.Table) -> BoolArray:
     return np.asarray(decided.to_numpy(zero_copy_only=False))
 
 
+def is_judged(verdicts: pa.Table) -> BoolArray:
+    """Rows that are not unreadable, (N,)."""
+    judged = pc.not_equal(verdicts["verdict"].cast(pa.string()), UNREADABLE)
+    return np.asarray(judged.to_numpy())
+
+
 def read_metadata(table: pa.Table) -> dict[str, str]:
     """Our entries in the schema's metadata, without their prefix."""
     entries = {name.decode(): text.decode() for name, text in (table.schema.metadata or {}).items()}
@@ -215,11 +222,11 @@ def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fau
 
 def _outcomes(findings: Findings, label_ids: IntArray, golden_ids: IntArray) -> IntArray:
     """Position in OUTCOMES of each judged row, (M,)."""
-    purified = np.where(findings.p_clean > findings.cut, ACCEPTED, DECLINED)
+    rejected = is_rejected(findings.bins, findings.p_clean, findings.cut)
     by_bin = np.select(
-        [findings.bins == Bin.CERTAIN_POSITIVE, findings.bins == Bin.CERTAIN_NEGATIVE],
-        [TRUSTED, DISTRUSTED],
-        purified,
+        [findings.bins == Bin.CERTAIN_POSITIVE, rejected & (findings.bins == Bin.CERTAIN_NEGATIVE), rejected],
+        [TRUSTED, DISTRUSTED, DECLINED],
+        ACCEPTED,
     )
     by_gold = np.where(golden_ids == label_ids, CONFIRMED, CONTRADICTED)
     return np.where(golden_ids == UNKNOWN, by_bin, by_gold)

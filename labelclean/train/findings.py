@@ -29,7 +29,7 @@ from labelclean.tssd.division import bin_rows
 from labelclean.tssd.numbers import sigmoid
 from labelclean.tssd.purification import calibrate, soften
 from labelclean.tssd.rates import WrongLabels
-from labelclean.tssd.rejection import rejection_cut
+from labelclean.tssd.rejection import is_rejected, rejection_cut
 from labelclean.tssd.semisup import correct_prior
 
 
@@ -41,7 +41,7 @@ def conclude(
     Streams, meta-classifier and predictions are running means over the rounds, averaged over the judges; the last
     division and purification are made on the averages. What is taught may now and then be wrong, a verdict should not:
     so the last division calls fewer rows certain (`config.certain`) than those of the rounds (`config.trust`), and no
-    class is granted any; a row that both streams trust is uncertain where `p_clean` is no higher than that, and one that
+    class is granted any. A row that both streams trust is uncertain where `p_clean` is no higher than that, one that
     both distrust where the meta-classifier vouches for it: that a label is alone in its class, say, shows nothing
     against it.
 
@@ -57,7 +57,7 @@ def conclude(
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
     division.bins[division.positive & (p_clean <= config.certain)] = Bin.UNCERTAIN
     division.bins[division.negative & (p_clean > cut)] = Bin.UNCERTAIN
-    rejected = ~division.positive & (p_clean <= cut)
+    rejected = is_rejected(division.bins, p_clean, cut)
     wrong = _wrong_labels(labels, ways=(p_loss, p_feature, p_clean), blind=p_meta)
     noise = wrong.share(np.ones(len(rows), dtype=bool))
     assert noise is not None  # there are rows

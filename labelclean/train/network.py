@@ -43,6 +43,7 @@ class Stint:
             "augmenting": self.augmenting.get_state(),
             "layers": torch.get_rng_state(),
             "done": (self.steps, self.rows, self.loss),
+            "device": self.device.type,
         }
         if self.device.type == "cuda":
             state["layers_on_gpu"] = torch.cuda.get_rng_state(self.device)
@@ -51,14 +52,14 @@ class Stint:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up a stored state."""
+        """Take up a stored state; where it was made on another kind of device, layers draw anew."""
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.augmenting.set_state(state["augmenting"])
         torch.set_rng_state(state["layers"])
         self.steps, self.rows, self.loss = state["done"]
-        if self.device.type == "cuda":
+        if self.device.type == state["device"] == "cuda":
             torch.cuda.set_rng_state(state["layers_on_gpu"], self.device)
-        elif self.device.type == "mps":
+        elif self.device.type == state["device"] == "mps":
             torch.mps.set_rng_state(state["layers_on_gpu"])
 
 

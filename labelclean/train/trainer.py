@@ -164,6 +164,12 @@ class TunedLearner:
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 _, logits = network.model(x)
             loss = self._loss(logits, t.float(), w.float(), is_labelled, prior, network.step)
+            height = float(loss.detach())
+            if not math.isfinite(height):
+                raise ConfigError(
+                    f"round {self.round + 1}: training diverged, its loss is {height}",
+                    hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
+                )
             network.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.model.parameters(), 5.0)
@@ -172,13 +178,8 @@ class TunedLearner:
             update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
             stint.steps += 1
             stint.rows += len(rows)
-            stint.loss += float(loss.detach()) * len(rows)
+            stint.loss += height * len(rows)
             advance(len(rows))
-        if not math.isfinite(stint.loss):
-            raise ConfigError(
-                f"round {self.round + 1}: training diverged, its loss is {stint.loss}",
-                hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
-            )
 
     def _loss(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelclean.records import FloatArray
+from labelclean.records import Bin, BoolArray, FloatArray, IntArray
 
 
 def rejection_cut(p_clean: FloatArray, *, precision: float) -> float:
@@ -31,3 +31,8 @@ def rejection_cut(p_clean: FloatArray, *, precision: float) -> float:
     held = int((num_wrong / num_rejected >= precision).sum())  # the worst rows come first: the share only falls
     num_best = min(best, held)
     return max(0.5, float(worst_first[num_best - 1])) if num_best else 0.5
+
+
+def is_rejected(bins: IntArray, p_clean: FloatArray, cut: float) -> BoolArray:
+    """Rows that are rejected by their scores, (N,): not certain, and with a p_clean that does not lie above the cut."""
+    return np.asarray((bins != Bin.CERTAIN_POSITIVE) & (p_clean <= cut))
