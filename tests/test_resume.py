@@ -153,6 +153,28 @@ def test_other_labels_are_refused(data: Path, tmp_path: Path, run: Run):
     assert run(*fit_words(data, out, "--resume"))[0] == 0
 
 
+def test_state_of_another_version_is_refused(data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("labelclean.train.checkpoint.__version__", "0.0.1")
+        interrupt_after(patch, "save_round")
+        assert run(*fit_words(data, out))[0] == 130
+    code, _, err = run(*fit_words(data, out, "--resume"))
+    assert (code, "unfinished run is of labelclean 0.0.1" in " ".join(err.split())) == (1, True)
+    assert "note: What was done is kept" in err
+
+
+def test_images_that_are_gone_are_decoded_again(data: Path, small_run: Path, tmp_path: Path, run: Run):
+    """As when the clearing of a finished run's checkpoint was interrupted."""
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        assert run(*fit_words(data, out))[0] == 130
+    (out / "checkpoint" / "images.u8").unlink()
+    assert run(*fit_words(data, out, "--resume"))[0] == 0
+    assert_same_run(small_run, out)
+
+
 def test_images_of_another_size_are_refused(data: Path, tmp_path: Path, run: Run):
     """The side is that of the images, where nobody says anything else: without them it would be another."""
     words = ("fit", tmp_path / "images", data / "labels.csv", "--out", "run", "--quiet", "--config", "fit.toml")

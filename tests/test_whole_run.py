@@ -13,6 +13,7 @@ import timm
 from PIL import Image
 from safetensors.torch import load_file
 
+from labelclean import inputs
 from labelclean.results.run_folder import RunFolder, read_history
 from labelclean.results.verdicts import read_metadata
 from labelclean.tssd import purification
@@ -57,7 +58,7 @@ def test_certain_clean_are_those_of_which_both_streams_are_sure(data: Path, tmp_
         assert call(*fit_words(data, folder, *words, "--certain", least)) == 0
         frame = frame_of(folder).query("verdict != 'unreadable'")
         certain = frame["verdict"] == "certain_clean"
-        sure = frame[["p_loss", "p_feature"]].min(axis=1)
+        sure = frame[["p_loss", "p_feature", "p_clean"]].min(axis=1)
         assert sure[certain].min() > least > sure[~certain].max()
         numbers.append(certain.sum())
     assert numbers[0] > numbers[1] > 0
@@ -333,11 +334,22 @@ def test_four_rows_are_enough(data: Path, tmp_path: Path, run: Run):
 # --- what cannot be done
 
 
-def test_strict_stops_at_the_first_fault(data: Path, tmp_path: Path, run: Run):
+def test_strict_stops_at_the_first_fault(data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
+    """What the index alone shows is told before hours of decoding."""
+    rows = pd.read_csv(data / "labels.csv", dtype=str)
+    rows[:68].to_csv("labels.csv", index=False)
+    code, _, err = run(*fit_words(data, tmp_path / "run", "--strict", index=Path("labels.csv")))
+    assert (code, "labels.csv row 66: empty.png" in err) == (1, True)
+    monkeypatch.delattr(inputs, "decode_all")
     code, _, err = run(*fit_words(data, tmp_path / "run", "--strict"))
-    assert code == 1
-    assert "labels.csv row 66: empty.png" in err
+    assert (code, "labels.csv row 69: " in err) == (1, True)
     assert not (tmp_path / "run").exists()
+
+
+def test_expected_precision_is_of_the_rejected_rows(small_run: Path):
+    frame = frame_of(small_run)
+    expected, _, _ = json.loads(read_metadata(table_of(small_run))["expected_precision"])
+    assert expected == pytest.approx(1 - frame["p_clean"][frame["verdict"] == "rejected"].mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize(
