@@ -83,7 +83,7 @@ class FitConfig:
     """Both streams below: certain negative, in (0, trust]."""
     certain: float = 0.95
     """Both streams in the mean of the rounds, and p_clean, above: verdict certain_clean, in [trust, 1)."""
-    reject_precision: float = 0.65
+    reject_precision: float = 0.7
     """Uncertain labels are rejected up to a p_clean of one half, and beyond where that raises the expected F1, as long
     as this share of the rejected ones is expected to be wrong, in [0, 1]; 1: up to one half."""
     num_neighbors: int = 50
