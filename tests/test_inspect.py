@@ -65,6 +65,11 @@ def test_doubled_paths_are_no_identical_images():
     assert len(found.conflicts) == 1
 
 
+def test_picture_that_is_doubled_by_path_and_by_content_is_one_conflict():
+    found = inspected(make_manifest(["a", "b", "a"], paths=["x", "x", "y"]), "111")
+    assert [same.rows for same in found.conflicts] == [(0, 1, 2)]
+
+
 def test_identical_images_with_several_labels_are_conflicts():
     found = inspected(make_manifest(["a", "b", "a", "a", "b", "b"]), "xyxyzz")
     assert [same.rows for same in found.identical_images] == [(0, 2), (1, 3), (4, 5)]

@@ -89,8 +89,10 @@ class Inspection:
 
     @property
     def conflicts(self) -> tuple[SamePicture, ...]:
-        """Pictures that carry several labels: all but one of them are wrong."""
-        return tuple(same for same in (*self.doubled_paths, *self.identical_images) if same.is_conflicting)
+        """Pictures that carry several labels, each once: all but one of them are wrong."""
+        copied = {row for same in self.identical_images for row in same.rows}
+        alone = (same for same in self.doubled_paths if same.rows[0] not in copied)
+        return tuple(same for same in (*alone, *self.identical_images) if same.is_conflicting)
 
     @property
     def is_sound(self) -> bool:
