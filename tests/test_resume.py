@@ -127,15 +127,15 @@ def test_number_format_is_chosen_once(data: Path, tmp_path: Path, run: Run):
     Path("fit.toml").write_text((data / "fit.toml").read_text().replace('precision = "fp32"', ""))
     words = ("fit", data / "images", data / "labels.csv", "--quiet", "--config")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "_seconds", lambda *_, bf16: 1.0 if bf16 else 2.0)
+        patch.setattr(device, "_seconds", lambda *_, bf16: 2.0 if bf16 else 1.0)
         assert run(*words, "fit.toml", "--out", "straight")[0] == 0
         interrupt_after(patch, "save_round")
         assert run(*words, "fit.toml", "--out", "stopped")[0] == 130
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "_seconds", lambda *_, bf16: 2.0 if bf16 else 1.0)
+        patch.setattr(device, "_seconds", lambda *_, bf16: 1.0 if bf16 else 2.0)
         assert run(*words, "fit.toml", "--out", "stopped", "--resume")[0] == 0
         assert run(*words, "straight/config.toml", "--out", "repeated")[0] == 0
-    assert tomllib.loads(Path("straight/config.toml").read_text())["precision"] == "bf16"
+    assert tomllib.loads(Path("straight/config.toml").read_text())["precision"] == "fp32"
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
     assert same_verdicts(tmp_path / "straight", tmp_path / "repeated")
 

@@ -197,13 +197,13 @@ def test_quick_trains_heads_only(data: Path, tmp_path: Path):
 
 
 def test_frozen_rounds_end_when_nothing_moves(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    words = ("--effort", "quick", "--weights", data / "weights.safetensors", "--rounds", 30)
+    words = ("--effort", "quick", "--weights", data / "weights.safetensors", "--rounds", 12)
     numbers = []
     for name, settled in (("soon", 0.02), ("late", 0.0)):
         monkeypatch.setattr("labelclean.train.loop.SETTLED", settled)
         assert call(*fit_words(data, tmp_path / name, *words)) == 0
         numbers.append(read_history(RunFolder(tmp_path / name)).num_rows)
-    assert 2 <= numbers[0] < numbers[1] == 30
+    assert 2 <= numbers[0] < numbers[1] == 12
 
 
 @pytest.mark.parametrize("setting", ['streams = "mixture"', "purification = false", "mixup = 0", "batch_size = 7"])
