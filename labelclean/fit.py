@@ -199,7 +199,7 @@ def _judge(
     loop = RoundLoop(labels, store, spec, config, checkpoint=Checkpoint(folder.checkpoint), reporter=reporter)
     result = loop.run()
     watch.lap("rounds")
-    findings = conclude(result, labels, config, rows=rows, pixels=decoded.pixels, files=decoded.files[rows])
+    findings = conclude(result, labels, config, rows=rows, pixels=decoded.pixels, files=inputs.files)
     watch.lap("conclude")
     return result, findings
 

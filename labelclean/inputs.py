@@ -37,13 +37,15 @@ class Inputs:
     Attributes:
         faults: why rows cannot be judged, of the index and of the images, by row.
         rows: positions of the rows that can be judged, ascending.
-        labels: what is given about those.
+        files: number of each of their files, equal for identical files.
+        labels: what is given about those rows.
     """
 
     manifest: Manifest
     decoded: Decoded
     faults: dict[int, Fault]
     rows: IntArray
+    files: IntArray
     labels: Labels
 
 
@@ -72,7 +74,8 @@ def read_inputs(
     _refuse_faults(faults, config)
     rows = judged_rows(manifest, faults, images_dir)
     _note_classes(manifest, rows, reporter)
-    return Inputs(manifest, decoded, faults, rows, given_labels(manifest, decoded, rows, config))
+    files = decoded.files[rows]
+    return Inputs(manifest, decoded, faults, rows, files, given_labels(manifest, files, rows, config))
 
 
 def _refuse_faults(faults: dict[int, Fault], config: FitConfig) -> None:
@@ -158,7 +161,7 @@ def _decoded(
     return decoded
 
 
-def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: FitConfig) -> Labels:
+def given_labels(manifest: Manifest, files: IntArray, rows: IntArray, config: FitConfig) -> Labels:
     """What is given about the judged rows, with folds that keep groups and identical files together.
 
     Raises:
@@ -168,7 +171,7 @@ def given_labels(manifest: Manifest, decoded: Decoded, rows: IntArray, config: F
     from labelclean.train.judge import Labels
 
     given = manifest.label_ids[rows]
-    groups = join_groups(manifest.group_ids[rows], decoded.files[rows])
+    groups = join_groups(manifest.group_ids[rows], files)
     if not groups.any():
         raise InputError(
             f"{manifest.source}: all {len(rows)} rows are in one group, or show one file",

@@ -176,7 +176,8 @@ def test_groups_of_the_index_and_equal_files_are_kept_together():
     digests = np.arange(1, 41, dtype=np.uint8)[:, None].repeat(16, axis=1)
     digests[3] = digests[2]
     rows = np.delete(np.arange(40), 7)
-    labels = given_labels(manifest, Decoded(np.zeros((40, 1, 1, 3), np.uint8), digests, {}), rows, FitConfig())
+    files = Decoded(np.zeros((40, 1, 1, 3), np.uint8), digests, {}).files[rows]
+    labels = given_labels(manifest, files, rows, FitConfig())
     sizes = np.bincount(labels.groups)[labels.groups]
     assert np.flatnonzero(sizes > 1).tolist() == [0, 1, 2, 3]
     for pair in ([0, 1], [2, 3]):

@@ -104,7 +104,8 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     has_truth = true_labels.notna().to_numpy() & verdicts["label"].is_valid().to_numpy()
     golden = is_golden(verdicts) if "reason" in verdicts.column_names else np.zeros(len(has_truth), dtype=bool)
     known = has_truth & ~golden
-    _refuse_other_classes(true_labels[has_truth], verdicts, source)
+    classes = set(_stripped(pc.unique(verdicts["label"].drop_null())))
+    _refuse_other_classes(true_labels[has_truth], classes, source)
     if not known.any():
         raise InputError(
             f"{source}: golden labels decided all rows whose truth it knows", hint="Give the truth of other rows too."
@@ -117,7 +118,7 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
     return Evaluation(
         num_without_truth=int((~has_truth & ~golden).sum()),
         num_golden=int(golden.sum()),
-        num_foreign=int((~pd.Series(true).isin([*_stripped(pc.unique(verdicts["label"])), NO_CLASS])).sum()),
+        num_foreign=int((~pd.Series(true).isin(classes | {NO_CLASS})).sum()),
         noise_rate_true=_noise_rate(verdicts, matches, has_truth, golden),
         noise_rate_estimated=json.loads(read_metadata(verdicts)["noise_rate"])[0],
         **figures,
@@ -169,14 +170,13 @@ def _refuse_contradictions(known: pd.DataFrame, num_rows: pd.Series[int], source
         )
 
 
-def _refuse_other_classes(true_labels: pd.Series[Any], verdicts: pa.Table, source: str) -> None:
+def _refuse_other_classes(true_labels: pd.Series[Any], classes: set[str], source: str) -> None:
     """Stop where no true label is there, or none is a class of the run."""
     if not len(true_labels):
         raise InputError(
             f"{source}: none of its paths is in the verdict file", hint="Name images as in the index, same spelling."
         )
     named = set(true_labels) - {NO_CLASS}
-    classes = set(_stripped(pc.unique(verdicts["label"].drop_null())))
     if named and not named & classes:
         raise InputError(
             f"{source}: no true label is a class of the run: {min(named)!r} is none, {min(classes)!r} is one",

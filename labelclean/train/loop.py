@@ -64,8 +64,6 @@ class RoundLoop:
     """The stages of a fit and what they share.
 
     Attributes:
-        started: when the round began.
-        spent: seconds that an interrupted process has spent on the round that is taken up.
         keep_at: when the state is kept next.
     """
 
@@ -82,8 +80,7 @@ class RoundLoop:
         self.labels, self.images, self.spec, self.config = labels, images, spec, config
         self.checkpoint, self.reporter = checkpoint, reporter
         self.result = LoopResult([Judge(labels, config)])
-        self.spent = 0.0
-        self.keep_at = self.started = time.perf_counter()
+        self.keep_at = time.perf_counter()
 
     def run(self) -> LoopResult:
         """All stages, each with its rounds, or what an interrupted run has left of them."""
@@ -102,48 +99,45 @@ class RoundLoop:
             tuned = self._tuned_learner(frozen if kept is None else None)
             result.judge = tuned.judge
             self._start_judges(tuned, anchor)
-            first_round = 0
+            first_round, spent = 0, 0.0
             if kept is not None:
-                first_round = kept.number
+                first_round, spent = kept.number, kept.seconds
                 self._take_up(kept, tuned)
                 kept = None  # the networks have copied it
-            self._run_rounds("finetune", tuned, first_round, len(tuned.schedule.steps))
+            self._run_rounds("finetune", tuned, first_round, len(tuned.schedule.steps), spent=spent)
         return result
 
-    def _run_rounds(self, stage: str, learner: Learner, first_round: int, num_rounds: int) -> None:
-        """The loop itself."""
+    def _run_rounds(
+        self, stage: str, learner: Learner, first_round: int, num_rounds: int, *, spent: float = 0.0
+    ) -> None:
+        """The loop itself; of the first round an interrupted process may have spent some seconds."""
         result = self.result
         result.learner = learner
         self.keep_at = time.perf_counter() + KEEP_EVERY
         limit = f"at most {num_rounds}" if isinstance(learner, FrozenLearner) else str(num_rounds)
         for index in range(first_round, num_rounds):
-            self.started = time.perf_counter()
+            started, spent = time.perf_counter() - spent, 0.0
             with phase(self.reporter, f"{stage.capitalize()} round {index + 1} of {limit}", learner.round_passes):
-                self._train(index, learner)
+                self._train(index, learner, started)
                 result.scans = learner.scan(advance=self.reporter.advance)
             rng = np.random.default_rng((self.config.seed, 2, int(stage == "finetune"), index))
             assessed = [judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)]
-            self._record(stage, index, self._seconds(), assessed, learner)
-            self.spent = 0.0
+            self._record(stage, index, time.perf_counter() - started, assessed, learner)
             if isinstance(learner, FrozenLearner):
                 if all(judge.change < SETTLED for judge in result.judges):
                     break
             elif index + 1 < num_rounds:
                 self._keep(index + 1, learner)
 
-    def _train(self, index: int, learner: Learner) -> None:
+    def _train(self, index: int, learner: Learner, started: float) -> None:
         """Teach the judges' lessons; a long round is kept now and then."""
 
         def advance(units: int) -> None:
             self.reporter.advance(units)
             if isinstance(learner, TunedLearner) and time.perf_counter() >= self.keep_at:
-                self._keep(index, learner, seconds=self._seconds())
+                self._keep(index, learner, seconds=time.perf_counter() - started)
 
         learner.train([judge.lesson for judge in self.result.judges], advance=advance)
-
-    def _seconds(self) -> float:
-        """Of the round so far."""
-        return self.spent + time.perf_counter() - self.started
 
     def _frozen_learner(self) -> FrozenLearner:
         """Heads on the features of the untouched backbone, which are computed once."""
@@ -211,7 +205,7 @@ class RoundLoop:
     def _take_up(self, kept: KeptRound, learner: TunedLearner) -> None:
         """Go on where an interrupted run was kept."""
         result = self.result
-        result.history, self.spent = kept.history, kept.seconds
+        result.history = kept.history
         for place, judge in enumerate(result.judges):
             prefix = f"{place}/"
             own = {name.removeprefix(prefix): array for name, array in kept.arrays.items() if name.startswith(prefix)}
