@@ -145,7 +145,7 @@ class Workbench:
     def _figures(self, findings: Findings, golden: IntArray) -> dict[str, Any]:
         """About the rows without a golden label; but the noise rate is that of all."""
         blind = np.flatnonzero(golden == UNKNOWN)
-        verdicts = verdict_table(self.manifest, findings, self.inputs.faults, metadata={}).take(pa.array(blind))
+        verdicts = verdict_table(self.manifest, findings, self.inputs.decoded.faults, metadata={}).take(pa.array(blind))
         whole = self.cell
         paths = tuple(whole.paths[row] for row in blind)
         cell = dataclasses.replace(whole, given=whole.given[blind], true=whole.true[blind], paths=paths)

@@ -16,7 +16,7 @@ import typer
 
 import labelclean
 from labelclean import console, options
-from labelclean.config import chosen, refuse_idle, resolve
+from labelclean.config import read_toml, refuse_idle, resolve
 from labelclean.errors import FitInterruptedError, LabelcleanError, ResourceError
 
 CHECK_SIZE = 8
@@ -119,8 +119,10 @@ def fit(
 ) -> None:
     """Judge every row: train, and write a verdict per row into a run folder."""
     # each flag of a setting has the setting's name
-    flags = {name: value for name, value in context.params.items() if name in options.DEFAULTS}
-    config = resolve(flags=flags, file=config_file)
+    given = context.params.items()
+    flags = {name: value for name, value in given if name in options.DEFAULTS and value is not None}
+    stored = read_toml(config_file) if config_file else {}
+    config = resolve(flags=flags, stored=stored)
     refuse_idle(flags, config)
     from labelclean.fit import run_fit
 
@@ -132,7 +134,7 @@ def fit(
             config,
             out=out,
             golden=golden or (),
-            chosen=chosen(flags=flags, file=config_file),
+            chosen={*flags, *stored},
             resume=resume,
             overwrite=overwrite,
             reporter=reporter,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -210,25 +210,24 @@ TRAINING = ("judge", "epochs", "batch_size")
 """Settings that mean nothing where the backbone stays frozen."""
 
 
-def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
-    """Combine flags, a TOML file, the effort's preset and the defaults.
+def resolve(*, flags: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> FitConfig:
+    """Combine flags, the settings of a file, the effort's preset and the defaults.
 
     Args:
-        flags: settings from the command line; None means not given.
-        file: TOML with the names of FitConfig's fields at the top level.
+        flags: the settings that the command line gives.
+        stored: those of a file, as from `read_toml`.
     Raises:
-        ConfigError: a name or value is not allowed, or the file cannot be read.
+        ConfigError: a name or value is not allowed.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
-    stored = read_toml(file) if file else {}
+    stored = stored or {}
     of_file = stored.get("effort", FitConfig().effort)
-    effort = given.get("effort", of_file)
+    effort = flags.get("effort", of_file)
     for name in (of_file, effort):
         if not isinstance(name, str) or name not in PRESETS:
             raise ConfigError(f"effort: {name!r} is none of {', '.join(PRESETS)}", hint="Choose one of them.")
     if effort != of_file:
         stored = _without_preset(stored, of_file)
-    merged = {**PRESETS[effort], **stored, **given}
+    merged = {**PRESETS[effort], **stored, **flags}
     for name in ("mean", "std"):
         value = merged.get(name)
         if isinstance(value, list | int | float):
@@ -236,14 +235,15 @@ def resolve(*, flags: dict[str, Any], file: Path | None = None) -> FitConfig:
     return FitConfig(**merged)
 
 
-def refuse_idle(flags: dict[str, Any], config: FitConfig) -> None:
+def refuse_idle(flags: Mapping[str, Any], config: FitConfig) -> None:
     """Stop at flags that would do nothing; in a file they may wait for another effort.
 
     Raises:
         ConfigError: there are such.
     """
     default = FitConfig()
-    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if flags.get(name) not in (None, getattr(default, name))]
+    unusual = {name for name, value in flags.items() if name in TRAINING and value != getattr(default, name)}
+    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if name in unusual]
     if idle and not config.finetune:
         by_effort = not PRESETS[config.effort].get("finetune", default.finetune)
         train = "choose --effort standard" if by_effort else "set `finetune = true` in the file of --config"
@@ -253,16 +253,11 @@ def refuse_idle(flags: dict[str, Any], config: FitConfig) -> None:
         )
 
 
-def _without_preset(stored: dict[str, Any], effort: str) -> dict[str, Any]:
+def _without_preset(stored: Mapping[str, Any], effort: str) -> dict[str, Any]:
     """Settings of a file but for those that it has only because of its effort, which another effort may replace."""
     default = FitConfig()
     implied = {name: getattr(default, name) for preset in PRESETS.values() for name in preset} | PRESETS[effort]
     return {name: value for name, value in stored.items() if name not in implied or implied[name] != value}
-
-
-def chosen(*, flags: dict[str, Any], file: Path | None = None) -> set[str]:
-    """The names of the settings that are given, by a flag or in a TOML file."""
-    return {name for name, value in flags.items() if value is not None} | set(read_toml(file) if file else ())
 
 
 def contradictions(config: FitConfig, stored: FitConfig, names: Collection[str]) -> list[str]:
@@ -271,7 +266,7 @@ def contradictions(config: FitConfig, stored: FitConfig, names: Collection[str])
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """Settings from a TOML file.
+    """Settings from a TOML file that has the names of FitConfig's fields at the top level.
 
     Raises:
         ConfigError: no such file, not TOML, or a setting that does not exist.

@@ -105,9 +105,8 @@ def _fit_in(
         watch.lap("decode")
     result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
     fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
-    table = verdict_table(
-        inputs.manifest, findings, inputs.faults, metadata=provenance(config, fingerprint=fingerprint)
-    )
+    metadata = provenance(config, fingerprint=fingerprint)
+    table = verdict_table(inputs.manifest, findings, inputs.decoded.faults, metadata=metadata)
     write_history(folder, findings.history)
     write_config(folder.config, config)
     _write_model(folder, result)

@@ -35,7 +35,6 @@ class Inputs:
     """What was read and decoded.
 
     Attributes:
-        faults: why rows cannot be judged, of the index and of the images, by row.
         rows: positions of the rows that can be judged, ascending.
         files: number of each of their files, equal for identical files.
         labels: what is given about those rows.
@@ -43,7 +42,6 @@ class Inputs:
 
     manifest: Manifest
     decoded: Decoded
-    faults: dict[int, Fault]
     rows: IntArray
     files: IntArray
     labels: Labels
@@ -70,12 +68,11 @@ def read_inputs(
     """Decode the images and settle which rows are judged."""
     _refuse_faults(manifest.faults, config)
     decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
-    faults = {**decoded.faults, **manifest.faults}
-    _refuse_faults(faults, config)
-    rows = judged_rows(manifest, faults, images_dir)
+    _refuse_faults(decoded.faults, config)
+    rows = judged_rows(manifest, decoded.faults, images_dir)
     _note_classes(manifest, rows, reporter)
     files = decoded.files[rows]
-    return Inputs(manifest, decoded, faults, rows, files, given_labels(manifest, files, rows, config))
+    return Inputs(manifest, decoded, rows, files, given_labels(manifest, files, rows, config))
 
 
 def _refuse_faults(faults: dict[int, Fault], config: FitConfig) -> None:

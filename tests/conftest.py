@@ -115,7 +115,11 @@ def make_findings(rows: Sequence[int], **changes: Any) -> Findings:
 def finished_run(tmp_path: Path) -> RunFolder:
     """A run on ten rows: cats, dogs and an owl, of which row 8 has no file and row 9 no label."""
     labels = ["cat", "cat", "cat", "dog", "dog", "dog", "dog", "owl", "owl", None]
-    manifest = make_manifest(labels, faults={9: Fault(kind="missing_label", message="labels.csv row 9: no label.")})
+    faults = {
+        8: Fault(kind="missing_file", message="labels.csv row 8: 8.png: no such image."),
+        9: Fault(kind="missing_label", message="labels.csv row 9: no label."),
+    }
+    manifest = make_manifest(labels)
     findings = make_findings(
         range(8),
         bins=np.array([0, 2, 1, 0, 0, 2, 1, 0]),
@@ -126,7 +130,6 @@ def finished_run(tmp_path: Path) -> RunFolder:
         precision=Estimate(value=0.8, low=0.7, high=0.9),
         recall=Estimate(value=0.6, low=0.5, high=0.75),
     )
-    faults = {8: Fault(kind="missing_file", message="labels.csv row 8: 8.png: no such image.")}
     folder = RunFolder(tmp_path / "run")
     config = FitConfig(effort="quick")
     metadata = provenance(config, fingerprint="abc")
@@ -162,9 +165,14 @@ def draw(image_folder: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in an empty folder; gives exit code, stdout and stderr."""
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory is empty."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(empty_folder: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in an empty folder; gives exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "100")
 
     def command(*words: object) -> Outcome:

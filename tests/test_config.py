@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labelclean import cli
-from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, chosen, contradictions, resolve
+from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, contradictions, read_toml, resolve
 from labelclean.errors import ConfigError
 from labelclean.results.run_folder import write_config
 from tests.conftest import Run
@@ -57,53 +57,49 @@ def test_every_bounded_setting_exists_and_its_default_is_in_range():
 def test_flag_beats_file_beats_preset_beats_default(tmp_path: Path):
     file = tmp_path / "fit.toml"
     file.write_text('effort = "thorough"\nwarm_rounds = 9\nseed = 5\n')
-    found = resolve(flags={"seed": 7, "batch_size": None}, file=file)
+    found = resolve(flags={"seed": 7}, stored=read_toml(file))
     assert (found.seed, found.warm_rounds, found.rounds) == (7, 9, PRESETS["thorough"]["rounds"])
     assert found.batch_size == FitConfig().batch_size
-    assert resolve(flags={"effort": "quick"}, file=file).finetune is False
+    assert resolve(flags={"effort": "quick"}, stored=read_toml(file)).finetune is False
 
 
 def test_another_effort_than_the_files_replaces_what_the_file_has_because_of_its_effort(tmp_path: Path):
     file = tmp_path / "config.toml"
     write_config(file, resolve(flags={"effort": "quick", "folds": 7}))
-    thorough = resolve(flags={"effort": "thorough"}, file=file)
+    thorough = resolve(flags={"effort": "thorough"}, stored=read_toml(file))
     assert (thorough.finetune, thorough.rounds, thorough.folds) == (True, PRESETS["thorough"]["rounds"], 7)
     write_config(file, resolve(flags={"effort": "standard", "rounds": 4}))
-    assert resolve(flags={"effort": "thorough"}, file=file).rounds == 4
+    assert resolve(flags={"effort": "thorough"}, stored=read_toml(file)).rounds == 4
     write_config(file, resolve(flags={}))
-    assert resolve(flags={"effort": "quick"}, file=file) == resolve(flags={"effort": "quick"})
+    assert resolve(flags={"effort": "quick"}, stored=read_toml(file)) == resolve(flags={"effort": "quick"})
 
 
 def test_a_single_mean_in_a_file_is_taken_as_on_the_command_line(tmp_path: Path):
     file = tmp_path / "fit.toml"
     file.write_text("mean = 0.5\nstd = [0.2, 0.2, 0.2]\n")
-    found = resolve(flags={}, file=file)
+    found = resolve(flags={}, stored=read_toml(file))
     assert (found.mean, found.std) == ((0.5,), (0.2, 0.2, 0.2))
 
 
-def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named(tmp_path: Path):
+def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named():
     stored = FitConfig(seed=3, rounds=5, precision="bf16")
-    assert contradictions(FitConfig(), stored, chosen(flags={"seed": None})) == []
-    assert contradictions(FitConfig(seed=3), stored, chosen(flags={"seed": 3})) == []
-    flags = {"seed": 0, "certain": 0.8, "precision": "auto"}
-    assert contradictions(FitConfig(certain=0.8), stored, chosen(flags=flags)) == ["certain", "seed"]
-    file = tmp_path / "fit.toml"
-    file.write_text('effort = "quick"\n')
-    names = chosen(flags={}, file=file)
-    assert contradictions(resolve(flags={}, file=file), stored, names) == ["effort"]
+    assert contradictions(FitConfig(), stored, ()) == []
+    assert contradictions(FitConfig(seed=3), stored, ("seed",)) == []
+    names = ("seed", "certain", "precision")
+    assert contradictions(FitConfig(certain=0.8), stored, names) == ["certain", "seed"]
 
 
 def test_an_effort_that_is_no_word_is_refused(tmp_path: Path):
     file = tmp_path / "fit.toml"
     file.write_text('effort = ["quick"]\n')
     with pytest.raises(ConfigError, match="effort"):
-        resolve(flags={}, file=file)
+        resolve(flags={}, stored=read_toml(file))
 
 
 def test_settings_survive_the_way_into_a_file_and_back(tmp_path: Path):
     config = FitConfig(mean=(0.5,), std=(0.1, 0.2, 0.3), model_kwargs={"layers": [1, 2]}, path_column="file")
     write_config(tmp_path / "config.toml", config)
-    assert resolve(flags={}, file=tmp_path / "config.toml") == config
+    assert resolve(flags={}, stored=read_toml(tmp_path / "config.toml")) == config
     assert set(as_dict(config)) <= {item.name for item in dataclasses.fields(FitConfig)}
 
 
@@ -116,7 +112,7 @@ def test_settings_file_that_cannot_be_used_is_named(tmp_path: Path, content: str
     if content is not None:
         file.write_text(content)
     with pytest.raises(ConfigError, match=message):
-        resolve(flags={}, file=file)
+        resolve(flags={}, stored=read_toml(file))
 
 
 def test_flags_of_a_training_that_there_is_none_of_are_refused(tmp_path: Path, run: Run):

@@ -159,11 +159,21 @@ def test_rows_without_a_usable_path_are_not_opened(decoded: Callable[..., Decode
     faults = {
         0: Fault(kind="path_outside", message=""),
         1: Fault(kind="missing_path", message=""),
-        2: Fault(kind="missing_label", message=""),
+        3: Fault(kind="missing_label", message=""),
     }
-    found = decoded("../images/a.png", None, "a.png", faults=faults)
-    assert found.faults == {}
-    assert found.pixels.any(axis=(1, 2, 3)).tolist() == [False, False, True]
+    found = decoded("../images/a.png", None, "gone.png", "a.png", faults=faults)
+    assert {row: fault.kind for row, fault in found.faults.items()} == {
+        0: "path_outside",
+        1: "missing_path",
+        2: "missing_file",
+        3: "missing_label",
+    }
+    assert found.pixels.any(axis=(1, 2, 3)).tolist() == [False, False, False, True]
+
+
+def test_what_the_index_has_against_a_row_is_told_before_its_image(decoded: Callable[..., Decoded]):
+    found = decoded("gone.png", faults={0: Fault(kind="missing_label", message="")})
+    assert found.faults[0].kind == "missing_label"
 
 
 def test_giant_image_is_refused(

@@ -48,8 +48,8 @@ def test_classes_that_differ_only_by_case_or_blank_space_are_listed():
 
 def test_faults_are_grouped_most_frequent_first():
     faults = {row: Fault(kind="missing_file", message=f"row {row}") for row in (5, 1, 2, 3)}
-    manifest = make_manifest([None, "a", "a", "a", "a", "a"], faults={0: Fault(kind="missing_label", message="row 0")})
-    found = inspected(manifest, "x---y-", faults)
+    faults[0] = Fault(kind="missing_label", message="row 0")
+    found = inspected(make_manifest([None, "a", "a", "a", "a", "a"]), "x---y-", faults)
     assert found.faults == (
         FaultGroup(kind="missing_file", num_rows=4, examples=("row 1", "row 2", "row 3")),
         FaultGroup(kind="missing_label", num_rows=1, examples=("row 0",)),

@@ -60,12 +60,12 @@ def test_golden_label_overrules_all_evidence():
 
 
 def test_unreadable_rows_stay_in_their_place_with_the_prior():
-    missing_label = {0: Fault(kind="missing_label", message="row 0: no label")}
-    manifest = make_manifest([None, "a", "b"], faults=missing_label)
-    faults = {2: Fault(kind="truncated", message="row 2: truncated")}
-    table = verdict_table(
-        manifest, make_findings([1], noise=Estimate(value=0.25, low=0.2, high=0.3)), faults, metadata={}
-    )
+    faults = {
+        0: Fault(kind="missing_label", message="row 0: no label"),
+        2: Fault(kind="truncated", message="row 2: truncated"),
+    }
+    findings = make_findings([1], noise=Estimate(value=0.25, low=0.2, high=0.3))
+    table = verdict_table(make_manifest([None, "a", "b"]), findings, faults, metadata={})
     assert table["row"].to_pylist() == [0, 1, 2]
     assert table["label"].to_pylist() == [None, "a", "b"]
     assert table["verdict"].to_pylist() == ["unreadable", "certain_clean", "unreadable"]

@@ -43,7 +43,7 @@ class Decoded:
     Attributes:
         pixels: RGB bytes, (N, S, S, 3), zero where a row could not be decoded; a memory map.
         digests: digest of each file's bytes, equal for identical files, (N, 16), zero where there is no file.
-        faults: why rows could not be decoded, by row.
+        faults: what is wrong with rows, by row: what the index has, and why images could not be decoded.
     """
 
     pixels: ByteArray
@@ -112,7 +112,7 @@ def decode_all(
     ):
         for count in _bounded(pool, work, _tasks(manifest.num_rows)):
             reporter.advance(count)
-    return Decoded(pixels, digests, dict(sorted(faults.items())))
+    return Decoded(pixels, digests, dict(sorted((faults | manifest.faults).items())))
 
 
 def _tasks(num_rows: int) -> Iterable[range]:

@@ -108,7 +108,7 @@ def inspect(
     Args:
         manifest: the index, N rows.
         files: number of each row's file, equal for identical files, UNKNOWN where there is none, (N,).
-        faults: what is wrong with images, by row; the manifest's own faults are added.
+        faults: what is wrong with rows, by row.
         min_class_rows: classes with fewer rows are called small.
     """
     counts = np.bincount(manifest.label_ids[manifest.label_ids != UNKNOWN], minlength=len(manifest.class_names))
@@ -132,7 +132,7 @@ def inspect(
         classes=dict(zip(manifest.class_names, counts.tolist(), strict=True)),
         min_class_rows=min_class_rows,
         alike_classes=alike_classes(manifest.class_names),
-        faults=_fault_groups({**faults, **manifest.faults}),
+        faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
     )

@@ -78,7 +78,7 @@ def verdict_table(
     Args:
         manifest: the index, N rows.
         findings: what was found about M of them.
-        faults: why rows could not be judged, by row; the manifest's own faults need not be repeated.
+        faults: why rows could not be judged, by row.
         metadata: entries for the schema's metadata beside those that the arguments hold, without prefix, as from
             `provenance`.
     Returns:
@@ -86,8 +86,7 @@ def verdict_table(
     """
     unjudged = np.ones(manifest.num_rows, dtype=bool)
     unjudged[findings.rows] = False
-    known = {**faults, **manifest.faults}
-    because = {int(row): known.get(int(row), NOT_JUDGED) for row in np.flatnonzero(unjudged)}
+    because = {int(row): faults.get(int(row), NOT_JUDGED) for row in np.flatnonzero(unjudged)}
 
     columns = {
         "row": pa.array(np.arange(manifest.num_rows, dtype=np.int64)),
