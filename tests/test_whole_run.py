@@ -158,7 +158,7 @@ def test_report_and_evaluate_take_the_run(data: Path, small_run: Path, run: Run)
 
 
 def test_flipped_labels_are_found_with_enough_training(data: Path, tmp_path: Path):
-    (tmp_path / "fit.toml").write_text(SETTINGS.replace("epochs = 3", "epochs = 60"))
+    (tmp_path / "fit.toml").write_text(SETTINGS.replace("epochs = 3", "epochs = 30"))
     words = ("fit", data / "images", data / "labels.csv", "--config", tmp_path / "fit.toml", "--quiet")
     assert call(*words, "--out", tmp_path / "run") == 0
     frame = frame_of(tmp_path / "run")[:NUM_IMAGES]
