@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import labelclean
 from labelclean import console, options
-from labelclean.config import read_toml, refuse_idle, resolve
+from labelclean.config import FitConfig, read_toml, refuse_idle, resolve
 from labelclean.errors import FitInterruptedError, LabelcleanError, ResourceError
 
 CHECK_SIZE = 8
@@ -118,12 +119,7 @@ def fit(
     verbose: options.Verbose = False,
 ) -> None:
     """Judge every row: train, and write a verdict per row into a run folder."""
-    # each flag of a setting has the setting's name
-    given = context.params.items()
-    flags = {name: value for name, value in given if name in options.DEFAULTS and value is not None}
-    stored = read_toml(config_file) if config_file else {}
-    config = resolve(flags=flags, stored=stored)
-    refuse_idle(flags, config)
+    config, chosen = _settings(context.params, config_file)
     from labelclean.fit import run_fit
 
     reporter = console.RichReporter(quiet=quiet)
@@ -134,7 +130,7 @@ def fit(
             config,
             out=out,
             golden=golden or (),
-            chosen={*flags, *stored},
+            chosen=chosen,
             resume=resume,
             overwrite=overwrite,
             reporter=reporter,
@@ -306,6 +302,15 @@ def _explained(error: Exception) -> LabelcleanError | None:
             f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space, or write elsewhere with --out."
         )
     return None
+
+
+def _settings(params: Mapping[str, Any], file: Path | None) -> tuple[FitConfig, set[str]]:
+    """The settings of a fit, and the names of those that the user asked for: each has a flag of its name."""
+    flags = {name: value for name, value in params.items() if name in options.DEFAULTS and value is not None}
+    stored = read_toml(file) if file else {}
+    config = resolve(flags=flags, stored=stored)
+    refuse_idle(flags, config)
+    return config, {*flags, *stored}
 
 
 def _how_to_resume(error: KeyboardInterrupt, *, overwrite: bool) -> str:

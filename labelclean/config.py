@@ -242,8 +242,8 @@ def refuse_idle(flags: Mapping[str, Any], config: FitConfig) -> None:
         ConfigError: there are such.
     """
     default = FitConfig()
-    unusual = {name for name, value in flags.items() if name in TRAINING and value != getattr(default, name)}
-    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if name in unusual]
+    changed = [name for name in TRAINING if name in flags and flags[name] != getattr(default, name)]
+    idle = [f"--{name.replace('_', '-')}" for name in changed]
     if idle and not config.finetune:
         by_effort = not PRESETS[config.effort].get("finetune", default.finetune)
         train = "choose --effort standard" if by_effort else "set `finetune = true` in the file of --config"

@@ -87,6 +87,8 @@ def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named():
     assert contradictions(FitConfig(seed=3), stored, ("seed",)) == []
     names = ("seed", "certain", "precision")
     assert contradictions(FitConfig(certain=0.8), stored, names) == ["certain", "seed"]
+    of_file = {"effort": "quick"}
+    assert contradictions(resolve(flags={}, stored=of_file), stored, of_file) == ["effort"]
 
 
 def test_an_effort_that_is_no_word_is_refused(tmp_path: Path):

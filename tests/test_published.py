@@ -214,8 +214,7 @@ class Trap:
         return exec, ("open('sprung', 'w').close()",)
 
 
-def test_hostile_files_do_not_run(run: Run, cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+def test_hostile_files_do_not_run(run: Run, cifar: Path, tmp_path: Path):
     torch.save({"worse_label": Trap()}, cifar / "CIFAR-10_human.pt")
     code, _, errors = run("index", "cifar10", cifar, "--labels", "worse", "--out", tmp_path / "out")
     assert code == 1
