@@ -109,24 +109,24 @@ class Workbench:
         self.images = ImageStore(self.inputs.decoded.pixels, self.inputs.rows, choose_device(config.device))
         if len(self.inputs.rows) < len(cell.true):
             raise ValueError(f"{cell.data.name}: some images cannot be read; the ablation needs all of them")
-        self.base: Findings | None = None
+        self.base: tuple[Findings, float] | None = None
 
     def measure(self, variant: Variant) -> dict[str, Any]:
         """Judge the cell by a variant. Its figures, and those of the method as it is on the same rows as `base_...`.
 
         The seconds leave out what all variants share, the frozen features.
         """
-        base = self._base()
+        base, seconds = self._base()
         golden, chances = self._golden(variant, base.p_clean)
-        started = time.perf_counter()
-        findings = self._judge(variant, golden, chances)
-        seconds = time.perf_counter() - started
+        findings = base
+        if variant != BASE:
+            findings, seconds = self._judge(variant, golden, chances)
         found = self._figures(findings, golden)
         of_base = self._figures(base, golden)
         return {**found, **{f"base_{name}": of_base[name] for name in COMPARED}, "seconds": seconds}
 
-    def _base(self) -> Findings:
-        """The method as it is, without golden rows."""
+    def _base(self) -> tuple[Findings, float]:
+        """The method as it is, without golden rows, and the seconds that it took."""
         if self.base is None:
             nobody = np.full(len(self.cell.true), UNKNOWN)
             self.base = self._judge(BASE, nobody, np.full(len(nobody), np.nan))
@@ -151,7 +151,8 @@ class Workbench:
         cell = dataclasses.replace(whole, given=whole.given[blind], true=whole.true[blind], paths=paths)
         return {**figures(verdicts, cell), "noise_rate_true": float((whole.given != whole.true).mean())}
 
-    def _judge(self, variant: Variant, golden: IntArray, chances: FloatArray) -> Findings:
+    def _judge(self, variant: Variant, golden: IntArray, chances: FloatArray) -> tuple[Findings, float]:
+        """What a variant finds, and the seconds that it takes."""
         checkpoint = Checkpoint(self.folder / "run" / "checkpoint")
         checkpoint.round_file.unlink(missing_ok=True)
         config = dataclasses.replace(self.config, **variant.settings)
@@ -162,11 +163,13 @@ class Workbench:
             golden_chances=chances[rows],
             golden_draws=np.where(golden[rows] == UNKNOWN, UNKNOWN, 0),
         )
+        started = time.perf_counter()
         with ExitStack() as stack:
             for target, stand_in in variant.stand_ins.items():
                 stack.enter_context(patch(target, stand_in))
             loop = RoundLoop(labels, self.images, self.spec, config, checkpoint=checkpoint, reporter=SilentReporter())
-            return conclude(loop.run(), labels, config, rows=rows, pixels=decoded.pixels, files=decoded.files[rows])
+            found = conclude(loop.run(), labels, config, rows=rows, pixels=decoded.pixels, files=decoded.files[rows])
+        return found, time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -51,17 +51,18 @@ def as_markdown(rows: pd.DataFrame) -> str:
 
 
 def _contest(rows: pd.DataFrame) -> str:
-    """AP and F1 beside those of the rival that is best in the mean, by cell with noise."""
-    ours = rows[rows["way"] == OURS].set_index(CELL[:-1])
+    """AP and F1 beside those of the rival that is best in the mean, on the seeds that it has, by cell with noise."""
+    ours = rows[rows["way"] == OURS].set_index([*CELL[:-1], "seed"])
     lines = _head("cell", "seeds", "AP", "best rival's AP", "F1", "best rival's F1")
     noisy = rows[(rows["way"] != OURS) & (rows["noise_rate_true"] > 0)]
     for cell, part in noisy.groupby(CELL, sort=False):
-        if cell[:-1] not in ours.index:
+        here = ours.index.isin([(*cell[:-1], seed) for seed in part["seed"].unique()])
+        if not here.any():
             continue
         cells = [", ".join(map(str, cell)), str(part["seed"].nunique())]
         for name in ("average_precision", "f1"):
             best = part.groupby("way")[name].mean().idxmax()
-            cells.append(_mean(ours.loc[[cell[:-1]], name]))
+            cells.append(_mean(ours.loc[here, name]))
             cells.append(f"{_mean(part.loc[part['way'] == best, name])} ({best})")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

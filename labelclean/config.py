@@ -14,7 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from labelclean.errors import ConfigError
+from labelclean.errors import ConfigError, why_unreadable
 
 Effort = Literal["quick", "standard", "thorough"]
 JudgeKind = Literal["auto", "crossfit", "peer", "self"]
@@ -274,7 +274,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         stored = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: {error}", hint="Give --config a readable TOML file.") from error
+        raise ConfigError(f"{file}: {why_unreadable(error)}", hint="Give --config a readable TOML file.") from error
     known = {item.name for item in dataclasses.fields(FitConfig)}
     unknown = sorted(set(stored) - known)
     if unknown:

@@ -59,3 +59,11 @@ class FitInterruptedError(KeyboardInterrupt):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
         self.folder = folder
+
+
+def why_unreadable(error: Exception) -> str:
+    """The cause in a few words: what the system says of a file, or the first line of what its reader does."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or next(iter(str(error).splitlines()), type(error).__name__)

@@ -107,7 +107,7 @@ def test_settings_survive_the_way_into_a_file_and_back(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("bananas = 3", "no setting is called bananas"), ("seed = ", "fit.toml"), (None, "fit.toml")],
+    [("bananas = 3", "no setting is called bananas"), ("seed = ", "fit.toml: "), (None, "fit.toml: no such file")],
 )
 def test_settings_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None, message: str):
     file = tmp_path / "fit.toml"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import tomli_w
 
 from labelclean.config import FitConfig, as_dict
-from labelclean.errors import LabelcleanError, RunFolderError
+from labelclean.errors import LabelcleanError, RunFolderError, why_unreadable
 from labelclean.files import write_atomically, write_text
 from labelclean.records import RoundRecord
 
@@ -146,5 +146,6 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
 
 
 def _damaged(file: Path, error: Exception) -> LabelcleanError:
-    cause = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-    return RunFolderError(f"{file}: not readable: {cause}", hint="Name the folder of a finished run, or run fit again.")
+    return RunFolderError(
+        f"{file}: not readable: {why_unreadable(error)}", hint="Name the folder of a finished run, or run fit again."
+    )

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 import labelclean
 from labelclean.config import FitConfig, as_dict
-from labelclean.errors import RunFolderError
+from labelclean.errors import RunFolderError, why_unreadable
 from labelclean.files import write_atomically
 from labelclean.records import UNKNOWN, Bin, BoolArray, Estimate, Fault, Findings, FloatArray, IntArray, Manifest
 from labelclean.tssd.rejection import is_rejected
@@ -134,9 +134,9 @@ def read_verdicts(file: Path) -> pa.Table:
     try:
         table = pq.ParquetFile(file, memory_map=True).read()
     except (OSError, pa.ArrowException) as error:
-        cause = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise RunFolderError(
-            f"{file}: not readable as a verdict file: {cause}", hint="Name the folder of a finished run."
+            f"{file}: not readable as a verdict file: {why_unreadable(error)}",
+            hint="Name the folder of a finished run.",
         ) from error
     version = read_metadata(table).get("schema_version")
     if version is None or not set(COLUMNS.names) <= set(table.column_names):
