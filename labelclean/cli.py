@@ -1,7 +1,7 @@
 """The commands: each reads its flags, calls what does the work, and has the result shown.
 
 Heavy imports wait inside the commands, so that `--help` is quick. Exit codes: 0 done; 1 an error with cause and
-remedy, or findings with `check --strict`; 2 wrong usage; 130 interrupted.
+remedy, or findings with `check --strict`; 2 an unreadable command line; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHECK_SIZE = 8
 """Side in pixels to which `check` decodes: files are read to the end, little is kept."""
 
 app = typer.Typer(
-    epilog="Exit codes: 0 done, 1 an error with cause and remedy, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error with cause and remedy, 2 an unreadable command line, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelclean import __version__
-from labelclean.config import FitConfig, as_dict, contradictions, read_toml, resolve
+from labelclean.config import FitConfig, as_dict, contradictions
 from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
 from labelclean.errors import ResourceError, RunFolderError
@@ -22,7 +22,7 @@ from labelclean.files import write_atomically, write_json
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
 from labelclean.records import Findings, Manifest, Reporter
 from labelclean.results.claim import claim, clear_checkpoint
-from labelclean.results.run_folder import RunFolder, write_config, write_history
+from labelclean.results.run_folder import RunFolder, read_config, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, res
     """
     stored = folder.checkpoint / "config.toml"
     if resume and stored.exists():
-        own = resolve(flags=read_toml(stored))
+        own = read_config(stored)
         others = contradictions(config, own, chosen)
         if others:
             raise RunFolderError(

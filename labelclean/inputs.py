@@ -17,7 +17,7 @@ import numpy as np
 
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded, decode_all, open_map
-from labelclean.data.inspect import SMALL_CLASS, alike_classes
+from labelclean.data.inspect import SMALL_CLASS, alike_classes, nameless_classes
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import Fault, IntArray, Manifest, Reporter
@@ -25,10 +25,6 @@ from labelclean.results.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from labelclean.train.judge import Labels
-
-NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
-"""Words, lower case, by which programs mark a missing value; they may be names of classes all the same."""
-
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -110,14 +106,17 @@ def _meant_folder(manifest: Manifest, images_dir: Path) -> str:
 
 
 def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
-    """Name classes that are small, those that are perhaps no class, and those that are perhaps the same."""
+    """Name classes that are small or without a row, those that are perhaps no class, and those perhaps the same."""
     counts = np.bincount(manifest.label_ids[rows], minlength=len(manifest.class_names))
+    gone = [name for name, count in zip(manifest.class_names, counts, strict=True) if count == 0]
+    if gone:
+        reporter.note(f"classes of which no row can be judged: {', '.join(gone)}")
     small = [name for name, count in zip(manifest.class_names, counts, strict=True) if 0 < count < SMALL_CLASS]
     if small:
         reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {', '.join(small)}")
-    empty = [name for name in manifest.class_names if name.strip().casefold() in NO_LABEL]
-    if empty:
-        reporter.note(f"classes whose names may mean that there is no label: {', '.join(map(repr, empty))}")
+    nameless = nameless_classes(manifest.class_names)
+    if nameless:
+        reporter.note(f"classes whose names may mean that there is no label: {', '.join(map(repr, nameless))}")
     alike = "; ".join(" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names))
     if alike:
         reporter.note(f"classes that differ only by letter case or blank space: {alike}")

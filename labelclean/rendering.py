@@ -287,8 +287,11 @@ def _remarks(summary: Summary) -> list[Text]:
 
 
 def _class_remarks(inspection: Inspection) -> list[Text]:
-    """Classes that may be one class, and a data set that has but one."""
+    """Classes that may be none or be the same, and a data set that has but one."""
     remarks = []
+    if inspection.nameless_classes:
+        names = ", ".join(f"{name!r} ({inspection.classes[name]:,})" for name in inspection.nameless_classes)
+        remarks.append(_remark("Classes whose names may mean that there is no label", names))
     if inspection.alike_classes:
         groups = [
             " and ".join(f"{name!r} ({inspection.classes[name]:,})" for name in same)

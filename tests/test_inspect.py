@@ -46,6 +46,20 @@ def test_classes_that_differ_only_by_case_or_blank_space_are_listed():
     assert inspected(make_manifest(["a", "b"]), "xy").alike_classes == ()
 
 
+def test_classes_that_may_be_no_class_are_listed():
+    found = inspected(make_manifest(["NaN", "n/a", "nana", "a"]), "wxyz")
+    assert found.nameless_classes == ("NaN", "n/a")
+    assert found.is_sound
+
+
+def test_only_usable_rows_count_for_a_class():
+    lost = {2: Fault(kind="missing_file", message="row 2"), 4: Fault(kind="missing_file", message="row 4")}
+    found = inspected(make_manifest(["a", "b", "b", "a", "ghost"]), "wx-y-", lost)
+    assert found.classes == {"a": 2, "b": 1, "ghost": 0}
+    assert found.small_classes == {"b": 1, "ghost": 0}
+    assert not inspected(make_manifest(["a", "b"]), "x-", {1: lost[2]}).has_rival_classes
+
+
 def test_faults_are_grouped_most_frequent_first():
     faults = {row: Fault(kind="missing_file", message=f"row {row}") for row in (5, 1, 2, 3)}
     faults[0] = Fault(kind="missing_label", message="row 0")

@@ -9,7 +9,7 @@ import pytest
 from labelclean.config import FitConfig, read_toml, resolve
 from labelclean.errors import RunFolderError
 from labelclean.results import run_folder
-from labelclean.results.run_folder import RunFolder, open_run, read_history, read_run
+from labelclean.results.run_folder import RunFolder, open_run, read_config, read_history, read_run
 from tests.conftest import make_round
 from tests.folders import ended, started
 
@@ -56,6 +56,15 @@ def test_saved_configuration_can_be_fed_back():
     config = FitConfig(effort="quick", finetune=False, rounds=3, mean=(0.5,), model_kwargs={"drop_rate": 0.1})
     run_folder.write_config(Path("config.toml"), config)
     assert resolve(flags={}, stored=read_toml(Path("config.toml"))) == config
+    assert read_config(Path("config.toml")) == config
+
+
+@pytest.mark.parametrize("content", ["seed = ", "bananas = 3", "seed = -1"])
+def test_damaged_configuration_of_a_run_is_no_mistake_in_a_flag(content: str):
+    Path("config.toml").write_text(content)
+    with pytest.raises(RunFolderError, match="settings cannot be read") as caught:
+        read_config(Path("config.toml"))
+    assert "--overwrite" in caught.value.hint
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\udc80"])

@@ -316,7 +316,10 @@ def test_class_of_which_no_row_can_be_judged(data: Path, tmp_path: Path, run: Ru
     index = sound_rows(data)
     lost = pd.DataFrame({"path": ["gone.png"], "label": ["unicorn"], "true_label": ["unicorn"]})
     pd.concat([index, lost]).to_csv("labels.csv", index=False)
-    assert run(*fit_words(data, tmp_path / "run", index=Path("labels.csv")))[0] == 0
+    words = [word for word in fit_words(data, tmp_path / "run", index=Path("labels.csv")) if word != "--quiet"]
+    code, _, err = run(*words)
+    assert code == 0
+    assert "classes of which no row can be judged: unicorn" in " ".join(err.split())
     frame = frame_of(tmp_path / "run")
     assert_sound(tmp_path / "run", NUM_IMAGES + 1)
     assert "unicorn" not in set(frame["suggested_label"].dropna())

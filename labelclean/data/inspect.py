@@ -23,6 +23,9 @@ NUM_EXAMPLES = 3
 SMALL_CLASS = 10
 """Classes with fewer rows are named: little can be said about their labels."""
 
+NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
+"""Words, lower case, by which programs mark a missing value; they may be names of classes all the same."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultGroup:
@@ -60,9 +63,10 @@ class Inspection:
         source: the index.
         num_rows: its rows.
         num_golden: rows with a trusted label.
-        classes: rows of each class, in the order of the classes.
+        classes: rows of each class that can be used, in the order of the classes.
         min_class_rows: below it a class is small.
         alike_classes: classes that differ only by letter case or blank space, together.
+        nameless_classes: classes whose names may mean that there is no label.
         faults: rows that cannot be used, by kind, most frequent first.
         doubled_paths: rows that name the same path.
         identical_images: rows with different paths and the same bytes.
@@ -74,13 +78,14 @@ class Inspection:
     classes: dict[str, int]
     min_class_rows: int
     alike_classes: tuple[tuple[str, ...], ...]
+    nameless_classes: tuple[str, ...]
     faults: tuple[FaultGroup, ...]
     doubled_paths: tuple[SamePicture, ...]
     identical_images: tuple[SamePicture, ...]
 
     @property
     def has_rival_classes(self) -> bool:
-        """Two classes or more have rows: a label can be wrong against another."""
+        """Two classes or more have rows that can be used: a label can be wrong against another."""
         return sum(count > 0 for count in self.classes.values()) > 1
 
     @property
@@ -111,7 +116,9 @@ def inspect(
         faults: what is wrong with rows, by row.
         min_class_rows: classes with fewer rows are called small.
     """
-    counts = np.bincount(manifest.label_ids[manifest.label_ids != UNKNOWN], minlength=len(manifest.class_names))
+    usable = manifest.label_ids != UNKNOWN
+    usable[list(faults)] = False
+    counts = np.bincount(manifest.label_ids[usable], minlength=len(manifest.class_names))
     paths, labels = manifest.paths.to_pylist(), manifest.labels.to_pylist()
 
     def picture(rows: IntArray) -> SamePicture:
@@ -132,6 +139,7 @@ def inspect(
         classes=dict(zip(manifest.class_names, counts.tolist(), strict=True)),
         min_class_rows=min_class_rows,
         alike_classes=alike_classes(manifest.class_names),
+        nameless_classes=nameless_classes(manifest.class_names),
         faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
@@ -144,6 +152,11 @@ def alike_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     for name in names:
         by_spelling[" ".join(name.split()).casefold()].append(name)
     return tuple(tuple(same) for same in by_spelling.values() if len(same) > 1)
+
+
+def nameless_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Names that programs write where a label is missing, such as `NaN`."""
+    return tuple(name for name in names if name.strip().casefold() in NO_LABEL)
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:

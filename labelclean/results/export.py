@@ -200,7 +200,7 @@ def _with_paths_within(folder: Path, rows: pa.Table) -> pa.Table:
     if outside:
         raise InputError(
             f"{folder}: {len(outside):,} of {len(given):,} images lie outside of it, the first is {outside[0]}",
-            hint="Hugging Face reads images below the folder only: move them there, or write --to csv.",
+            hint="Hugging Face reads images below the folder only: move them there, or give --out FILE.csv.",
         )
     return rows.set_column(rows.column_names.index("path"), "path", pa.array(within, pa.string()))
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
-from labelclean.config import FitConfig, as_dict
-from labelclean.errors import LabelcleanError, RunFolderError, why_unreadable
+from labelclean.config import FitConfig, as_dict, read_toml, resolve
+from labelclean.errors import ConfigError, LabelcleanError, RunFolderError, why_unreadable
 from labelclean.files import write_atomically, write_text
 from labelclean.records import RoundRecord
 
@@ -128,6 +128,20 @@ def write_config(file: Path, config: FitConfig) -> None:
         ResourceError: the disk is full or cannot be written.
     """
     write_text(file, tomli_w.dumps(as_dict(config)))
+
+
+def read_config(file: Path) -> FitConfig:
+    """The configuration that `write_config` wrote.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    try:
+        return resolve(flags={}, stored=read_toml(file))
+    except ConfigError as error:
+        raise RunFolderError(
+            f"{file.parent}: its settings cannot be read: {error.message}", hint="Start anew with --overwrite."
+        ) from error
 
 
 def read_run(folder: RunFolder) -> dict[str, Any]:

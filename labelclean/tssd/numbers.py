@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from labelclean.records import FloatArray
 
@@ -21,7 +22,7 @@ def log_odds(p: FloatArray, *, limit: float = 1e-5) -> FloatArray:
 
 def sigmoid(x: FloatArray) -> FloatArray:
     """The inverse of log_odds."""
-    return np.asarray(1 / (1 + np.exp(-x)))
+    return np.asarray(expit(x))
 
 
 def weaken_doubts(odds: FloatArray, *, weight: float) -> FloatArray:
