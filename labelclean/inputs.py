@@ -26,6 +26,7 @@ from labelclean.results.run_folder import RunFolder
 if TYPE_CHECKING:
     from labelclean.train.judge import Labels
 
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What was read and decoded.
