@@ -102,6 +102,18 @@ def test_a_row_is_certain_only_where_p_clean_is_sure_of_it_too():
     assert [found[:3].tolist() for found in bins] == [[certain] * 3, [certain, certain, Bin.UNCERTAIN]]
 
 
+def test_a_label_that_no_other_row_shows_is_not_rejected_for_it():
+    """Row 3, which both streams and the meta-classifier distrust, is the only one of its class."""
+    given = np.where(np.arange(NUM_ROWS) == 3, 0, 1 + np.arange(NUM_ROWS) % 2)
+    found = findings_of(make_labels(given))
+    usual = sigmoid(soften(log_odds(P_META), sigmoid(log_odds(P_STREAMS) - 0.1))).mean()
+    assert found.p_clean[3] == pytest.approx(usual)
+    assert found.bins[3] == Bin.UNCERTAIN
+    assert found.p_clean[3] > found.cut
+    assert found.suggested_ids[3] == 0
+    assert found.bins[4] == Bin.CERTAIN_NEGATIVE
+
+
 def test_the_noise_rate_is_that_of_p_clean():
     found = findings_of(make_labels(GIVEN))
     assert found.noise.value == pytest.approx(1 - found.p_clean.mean())

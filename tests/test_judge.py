@@ -31,6 +31,14 @@ def learner_and_judge() -> tuple[FrozenLearner, Judge]:
     return learner, Judge(labels, FitConfig())
 
 
+def test_support_of_a_label_is_in_other_groups_and_by_what_is_best_known():
+    given = np.array([0, 0, 0, 1, 1, 2, 2])
+    golden = np.array([-1, -1, -1, -1, 2, -1, -1])
+    labels = make_labels(given, golden=golden, groups=np.array([0, 0, 1, 2, 3, 4, 5]))
+    # rows 0 and 1 show the same picture; row 4 shows class 2, whatever its label says
+    assert labels.support.tolist() == [1, 1, 1, 0, 1, 2, 2]
+
+
 def run_round(learner: FrozenLearner, judge: Judge) -> Assessment:
     learner.train([judge.lesson], advance=lambda _: None)
     (scan,) = learner.scan(advance=lambda _: None)

@@ -22,6 +22,7 @@ from labelclean.tssd.purification import (
     Evidence,
     calibrate,
     draw_wrong,
+    excuse_the_rare,
     gather_evidence,
     pool_odds,
     purify,
@@ -278,6 +279,16 @@ def test_softening_looks_at_doubts_alone():
     elsewhere = np.where(ODDS < 0, p_feature, 0.5)
     np.testing.assert_array_equal(soften(ODDS, elsewhere), soften(ODDS, p_feature))
     np.testing.assert_array_equal(soften(ODDS[3:], p_feature[3:]), ODDS[3:])
+
+
+def test_doubts_count_as_much_as_there_are_rows_to_resemble():
+    odds = np.full(5, -3.0)
+    support = np.array([0, 1, 2, 3, 90])
+    rest = np.full(95, 3.0)
+    excused = excuse_the_rare(np.concatenate([odds, rest]), np.concatenate([support, np.zeros(95, dtype=int)]))
+    usual = log_odds(sigmoid(np.concatenate([odds, rest])).mean())
+    np.testing.assert_allclose(excused[:5], [usual, usual - (usual + 3) / 3, usual - 2 * (usual + 3) / 3, -3, -3])
+    np.testing.assert_array_equal(excused[5:], rest)
 
 
 def test_without_golden_rows_p_clean_stays_as_it_is():

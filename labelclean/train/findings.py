@@ -27,7 +27,7 @@ from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import bin_rows
 from labelclean.tssd.numbers import sigmoid
-from labelclean.tssd.purification import calibrate, soften
+from labelclean.tssd.purification import calibrate, excuse_the_rare, soften
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.rejection import is_rejected, rejection_cut
 from labelclean.tssd.semisup import correct_prior
@@ -51,7 +51,7 @@ def conclude(
         files: number of each judged row's file, equal for identical files, (N,).
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
-    p_meta = sigmoid(soften(_average(result, "p_meta"), p_feature))
+    p_meta = sigmoid(excuse_the_rare(soften(_average(result, "p_meta"), p_feature), labels.support))
     division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)

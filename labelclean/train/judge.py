@@ -54,6 +54,14 @@ class Labels:
     def best_known(self) -> IntArray:
         return np.where(self.golden != UNKNOWN, self.golden, self.given)
 
+    @property
+    def support(self) -> IntArray:
+        """In how many other groups a row shows the class of the label, by what is best known, (N,)."""
+        shown = np.unique(self.groups * self.num_classes + self.best_known)
+        per_class = np.bincount(shown % self.num_classes, minlength=self.num_classes)
+        in_own = np.isin(self.groups * self.num_classes + self.given, shown)
+        return np.asarray(per_class[self.given] - in_own)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assessment:

@@ -41,6 +41,9 @@ DOUBT_WEIGHT, DOUBT_SLOPES = 0.9, (0.25, 1.0)
 """What the final log-odds against a label count, times the slope at which the feature stream bears them out, within
 these bounds."""
 
+ENOUGH_SUPPORT = 3
+"""With so many other rows of its class, doubts about a label count in full."""
+
 SLOPE_SPREAD, SHIFT_SPREAD, MIN_SLOPE = 0.5, 1.5, 0.05
 """Of the calibrating line: how far from slope 1 and shift 0 it is expected, and a least slope that keeps the order."""
 
@@ -253,6 +256,20 @@ def soften(odds: FloatArray, p_feature: FloatArray) -> FloatArray:
 
     slope = minimize_scalar(unlikelihood, bounds=DOUBT_SLOPES, method="bounded").x
     return weaken_doubts(odds, weight=DOUBT_WEIGHT * float(slope))
+
+
+def excuse_the_rare(odds: FloatArray, support: IntArray) -> FloatArray:
+    """Final log-odds of p_meta, (N,), of which doubts about labels of tiny classes are drawn to the mean.
+
+    Nothing can resemble a class of which there is no other row: that it does not shows nothing against the label. Two
+    or three rows of a class may show different sides of it.
+
+    Args:
+        support: how many other rows show the label's class, (N,).
+    """
+    usual = log_odds(sigmoid(odds).mean())
+    weight = np.minimum(support / ENOUGH_SUPPORT, 1)
+    return np.where(odds < usual, usual + weight * (odds - usual), odds)
 
 
 def cross_entropy(odds: FloatArray, goal: FloatArray) -> float:
