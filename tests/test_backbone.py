@@ -213,7 +213,7 @@ def test_pretrained_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_image_size_is_the_model_s_or_less():
-    config = FitConfig(backbone="test_resnet")
+    config = FitConfig(backbone="test_resnet", weights="none")
     own = timm.get_pretrained_cfg("test_resnet").input_size[-1]
     assert choose_image_size(config, 1000) == own
     assert choose_image_size(config, 0) == own
@@ -221,6 +221,17 @@ def test_image_size_is_the_model_s_or_less():
     assert choose_image_size(config, 5) == 16
     # a model of fixed size is asked for that size
     assert choose_image_size(FitConfig(backbone="test_vit"), 33) == timm.get_pretrained_cfg("test_vit").input_size[-1]
+
+
+@pytest.mark.parametrize("weights", ["auto", "weights.safetensors"])
+def test_small_images_are_enlarged_for_pretrained_weights(weights: str):
+    config = FitConfig(backbone="mobilenetv2_100", weights=weights)
+    assert choose_image_size(config, 32) == 128
+    assert choose_image_size(config, 163) == 160
+    assert choose_image_size(config, 1000) == 224
+    # never beyond what the model was made for
+    own = timm.get_pretrained_cfg("test_resnet").input_size[-1]
+    assert choose_image_size(FitConfig(backbone="test_resnet", weights=weights), 32) == min(own, 128)
 
 
 def test_median_side_becomes_the_image_size():
