@@ -55,8 +55,8 @@ class FitConfig:
     stem: Stem = "auto"
     """small: stride-1 stem without pooling, for small images; auto: small up to 64 px; native: as timm builds it."""
     image_size: int = 0
-    """Side in pixels to which images are resized, >= 8; 0: the model's own, or less where the images are smaller, but
-    128 at least from pre-trained weights."""
+    """Side in pixels to which images are resized, >= 8; 0: the model's own, or less where the images are smaller: from
+    a random start their median side, from pre-trained weights four times that."""
     mean: tuple[float, ...] | None = None
     """Channel means for normalisation, of pixels in [0, 1], one or three; None: the model's own."""
     std: tuple[float, ...] | None = None

@@ -113,9 +113,7 @@ ModelKwargs = Annotated[
     ),
 ]
 Stem = Annotated[config.Stem | None, _setting("stem", MODEL, "small: keeps the resolution, for small images.")]
-ImageSize = Annotated[
-    int | None, _setting("image_size", MODEL, "Side in pixels; 0: by the model and the images.")
-]
+ImageSize = Annotated[int | None, _setting("image_size", MODEL, "Side in pixels; 0: by the model and the images.")]
 Mean = Annotated[
     Any,  # a tuple would be so many words
     _setting("mean", MODEL, "Channel means of pixels in [0, 1].", metavar="A[,B,C]", parser=_numbers),

@@ -19,7 +19,8 @@ from labelclean.tssd.semisup import Lesson
 HEAD_RIDGE = 8e-3
 """Penalty on the squared coefficients of standardised features."""
 
-MAX_ITERATIONS = 60
+MAX_ITERATIONS, STANDSTILL = 60, 1e-5
+"""The fit of a head ends after so many steps, or with one that lowers the loss by less, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ def fit_head(
     weight.requires_grad_()
     bias.requires_grad_()
     share = weights / weights.sum()
-    solver = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=MAX_ITERATIONS, tolerance_change=STANDSTILL, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> torch.Tensor:
         solver.zero_grad()
