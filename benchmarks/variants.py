@@ -90,9 +90,9 @@ def pairs_without(kind: str) -> dict[str, Any]:
     return {"labelclean.tssd.purification.training_pairs": pairs}
 
 
-def draw_evenly(transition: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
+def draw_evenly(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
     """Any other label, each as likely as the next, (N,)."""
-    num_classes = len(transition)
+    num_classes = chances.shape[1]
     return np.asarray((labels + rng.integers(1, num_classes, len(labels))) % num_classes)
 
 

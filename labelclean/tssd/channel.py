@@ -1,10 +1,11 @@
 """The noise channel: how the unseen true class becomes the given label, estimated from the data alone.
 
 A row's true class z is drawn from pi(z | x), a softmax over weighted class scores; the given label y~ is then drawn
-from T[z, y~]. Fitting T together with the score weights and a class bias on the marginal likelihood of the given
-labels yields, for every row, the posterior of its true class, and with it a clean probability that knows how noisy
-the data is. T is drawn to its plainest form, equal noise in all classes and towards other labels by their rows, as
-strongly as the data allow: confusions that few rows bear out mislead more than they tell.
+from T[z, y~], a wrong one also by what the image looks like (see `resemblance`). Fitting T together with the score
+weights and a class bias on the marginal likelihood of the given labels yields, for every row, the posterior of its true
+class, and with it a clean probability that knows how noisy the data is. T is drawn to its plainest form, equal noise in
+all classes and towards other labels by their rows, as strongly as the data allow: confusions that few rows bear out
+mislead more than they tell.
 
 # N rows, K classes, V views (kinds of class scores)
 """
@@ -20,6 +21,15 @@ import torch
 
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.numbers import softmax
+from labelclean.tssd.resemblance import (
+    MOST_CLASSES,
+    appeal,
+    count_labels,
+    improve,
+    label_chances,
+    witness,
+    wrong_chances,
+)
 from labelclean.tssd.shrinkage import FREE, PULL, draw_together, fit_shrinkage, join, spread
 
 REFIT_PRIOR_EVERY = 5
@@ -47,11 +57,13 @@ class NoiseChannel:
         transition: P(given label | true class), (K, K), rows sum to one.
         weights: what each view's scores are multiplied by, (V,), non-negative.
         bias: added to the weighted scores, (K,).
+        resemblance: s, how far wrong labels fall where the image looks like them, from 0 to LARGEST.
     """
 
     transition: FloatArray
     weights: FloatArray
     bias: FloatArray
+    resemblance: float = 0.0
 
     def prior(self, scores: Sequence[FloatArray]) -> FloatArray:
         """P(true class | image), before the given label is looked at, (N, K)."""
@@ -60,12 +72,22 @@ class NoiseChannel:
 
     def posterior(self, prior: FloatArray, labels: IntArray) -> FloatArray:
         """P(true class | image, given label), (N, K)."""
-        joint = prior * self.transition.T[labels]
+        transition, draws = self._tensors(prior)
+        joint = prior * witness(transition, draws, torch.from_numpy(labels)).numpy()
         return np.asarray(joint / joint.sum(axis=1, keepdims=True))
 
     def clean_posterior(self, prior: FloatArray) -> FloatArray:
         """P(true class is c | image, the given label is c) for every label c that could have been given, (N, K)."""
-        return np.asarray(prior * np.diag(self.transition) / np.maximum(prior @ self.transition, EPSILON))
+        right = prior * np.diag(self.transition)
+        wrong = wrong_chances(*self._tensors(prior), torch.from_numpy(prior)).numpy()
+        return np.asarray(right / np.maximum(right + wrong, EPSILON))
+
+    def label_chances(self, prior: FloatArray, true: IntArray) -> FloatArray:
+        """P(the given label is c | image, true class) for every label c, (N, K)."""
+        return np.asarray(label_chances(*self._tensors(prior), torch.from_numpy(true)))
+
+    def _tensors(self, prior: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.transition), appeal(torch.from_numpy(prior), self.resemblance)
 
 
 def fit_channel(
@@ -103,36 +125,49 @@ def fit_channel(
     views = torch.from_numpy(np.stack(scores)).double()
     given, truth = torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(known.astype(np.int64))
     with _threads(1 if views.numel() < SMALL else torch.get_num_threads()):
-        transition, log_weights, bias = _maximise(views, given, truth, pull, num_iterations)
-    return NoiseChannel(transition=transition.numpy(), weights=log_weights.exp().numpy(), bias=bias.numpy())
+        return _maximise(views, given, truth, pull, num_iterations)
 
 
 def _maximise(
     views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, pull: float, num_iterations: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The EM itself, on scores (V, N, K): T (K, K), log-weights (V,) and bias (K,)."""
+) -> NoiseChannel:
+    """The EM itself, on scores (V, N, K)."""
     num_classes = views.shape[2]
     rows = torch.bincount(given, minlength=num_classes).double()
     transition = join(torch.full((num_classes,), INITIAL_FIDELITY).double(), spread(rows))
     log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
-    shrinkage, is_final = FREE, False
+    shrinkage, is_final, resemblance = FREE, False, 0.0
+    draws = torch.ones(views.shape[1:]).double()
     settled = truth != UNKNOWN
     known = torch.nn.functional.one_hot(truth[settled], num_classes).double()
+
+    def testimony() -> torch.Tensor:
+        found = witness(transition, draws, given)
+        found[settled] = known
+        return found
+
     for iteration in range(num_iterations):
-        witness = transition.T[given]
-        witness[settled] = known
         if iteration % REFIT_PRIOR_EVERY == 0:
-            log_weights, bias = _fit_prior(views, witness, log_weights, bias)
+            log_weights, bias = _fit_prior(views, testimony(), log_weights, bias)
             prior = _prior(views, log_weights, bias)
-        posterior, _ = _posterior(prior, witness)
-        counts = torch.zeros(num_classes, num_classes).double().index_add_(0, given, posterior).T
+            if num_classes <= MOST_CLASSES:
+                posterior, _ = _posterior(prior, testimony())
+                resemblance = improve(resemblance, prior, posterior, transition, given)
+            draws = appeal(prior, resemblance)
+        posterior, _ = _posterior(prior, testimony())
+        counts = count_labels(posterior, transition, draws, given)
         before, transition = transition, draw_together(counts, shrinkage)
         stands_still = iteration % REFIT_PRIOR_EVERY and (transition - before).abs().max() < STANDSTILL
         if is_final and stands_still:
             break
         if not is_final and (stands_still or iteration >= num_iterations // 2):
             shrinkage, is_final = fit_shrinkage(counts, pull=pull), True
-    return transition, log_weights, bias
+    return NoiseChannel(
+        transition=transition.numpy(),
+        weights=log_weights.exp().numpy(),
+        bias=bias.numpy(),
+        resemblance=resemblance,
+    )
 
 
 @contextmanager

@@ -199,7 +199,8 @@ def training_pairs(
     trusted = np.flatnonzero(golden != UNKNOWN)
     positive = np.flatnonzero(division.positive & (golden == UNKNOWN))
     negative = np.flatnonzero(division.negative & (golden == UNKNOWN))
-    confused = draw_wrong(consensus.channel.transition, labels[positive], rng)
+    chances = consensus.channel.label_chances(consensus.prior[positive], labels[positive])
+    confused = draw_wrong(chances, labels[positive], rng)
     contradicted = trusted[golden[trusted] != labels[trusted]]
     others = consensus.prior[trusted].copy()
     others[np.arange(len(trusted)), golden[trusted]] = -1
@@ -211,14 +212,15 @@ def training_pairs(
     return right, wrong
 
 
-def draw_wrong(transition: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
-    """A wrong label for each row, drawn from what the channel makes of its label, (N,)."""
-    confusions = transition + 1e-4
-    np.fill_diagonal(confusions, 0)
+def draw_wrong(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """A wrong label for each row, (N,), drawn by what the channel makes of its label, (N, K)."""
+    num_rows, num_classes = chances.shape
+    confusions = chances + 1e-4
+    confusions[np.arange(num_rows), labels] = 0
     steps = np.cumsum(confusions / confusions.sum(axis=1, keepdims=True), axis=1)
-    drawn = (steps[labels] < rng.random(len(labels))[:, None]).sum(axis=1)
-    last_other = np.where(labels == len(transition) - 1, len(transition) - 2, len(transition) - 1)
-    return np.asarray(np.where(drawn >= len(transition), last_other, drawn))
+    drawn = (steps < rng.random((num_rows, 1))).sum(axis=1)
+    last_other = np.where(labels == num_classes - 1, num_classes - 2, num_classes - 1)
+    return np.asarray(np.where(drawn >= num_classes, last_other, drawn))
 
 
 def _likelihood_ratio(

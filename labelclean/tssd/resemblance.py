@@ -1,0 +1,110 @@
+"""Where wrong labels fall: where the classes are confused, and where the image itself looks like the wrong class.
+
+A true class z that is labelled wrong becomes c with a probability that is proportional to T[z, c] * pi(c | x)**s; how
+often it is labelled wrong, 1 - T[z, z], does not depend on x. With a resemblance s of 0 all images of a class are
+confused alike; with 1 mistakes fall where the model wavers. Without it a label that is wrong, but that the image looks
+like, passes for an ambiguous picture with a right one.
+
+# N rows, K classes
+"""
+
+from __future__ import annotations
+
+import torch
+
+LEAST = 1e-6
+"""Probabilities below are alike: an image looks like none of these classes."""
+
+RIDGE, RIDGE_ROWS = 0.05, 1000
+"""Penalty on s**2, in nats for each row and so many more: a model that wavers less than it should, or few rows, explain
+other mistakes by it."""
+
+LARGEST = 1.5
+
+MOST_CLASSES = 100
+"""With more of them s stays 0: fitting it takes N K**2 steps."""
+
+
+def appeal(prior: torch.Tensor, resemblance: float) -> torch.Tensor:
+    """pi(c | x)**s: how far each class draws the mistakes about an image, (N, K)."""
+    return prior.clamp_min(LEAST).pow(resemblance)
+
+
+def mistakes_in(transition: torch.Tensor) -> torch.Tensor:
+    """T without its diagonal, (K, K)."""
+    return transition - torch.diag(transition.diagonal())
+
+
+def witness(transition: torch.Tensor, appeal: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """P(given label | image, true class z) for every z, (N, K).
+
+    Args:
+        transition: T, (K, K).
+        appeal: see there, (N, K).
+        given: labels, (N,).
+    """
+    mistakes = mistakes_in(transition)
+    found = mistakes.T[given] * appeal.gather(1, given[:, None]) * _scale(mistakes, appeal)
+    return found.scatter_(1, given[:, None], transition.diagonal()[given][:, None])
+
+
+def label_chances(transition: torch.Tensor, appeal: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """P(given label is c | image, true class) for every c, (N, K); arguments as of `witness`."""
+    mistakes = mistakes_in(transition)
+    found = mistakes[true] * appeal * _scale(mistakes, appeal).gather(1, true[:, None])
+    return found.scatter_(1, true[:, None], transition.diagonal()[true][:, None])
+
+
+def wrong_chances(transition: torch.Tensor, appeal: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+    """P(given label is c, and wrong | image) for every c, (N, K).
+
+    Args:
+        prior: P(true class | image), (N, K).
+    """
+    mistakes = mistakes_in(transition)
+    return appeal * ((prior * _scale(mistakes, appeal)) @ mistakes)
+
+
+def _scale(mistakes: torch.Tensor, appeal: torch.Tensor) -> torch.Tensor:
+    """What makes the chances of all wrong labels of an image and a true class add up to 1 - T[z, z], (N, K)."""
+    return mistakes.sum(1) / (appeal @ mistakes.T).clamp_min(torch.finfo(appeal.dtype).tiny)
+
+
+def count_labels(
+    posterior: torch.Tensor, transition: torch.Tensor, appeal: torch.Tensor, given: torch.Tensor
+) -> torch.Tensor:
+    """Expected counts of (true, given) that T is to be fitted to, (K, K).
+
+    Wrong labels count by how much their appeal left to be explained, in sum as many as they are.
+
+    Source: the minorise-maximise step of choice models with weights (Hunter 2004).
+    """
+    counts = torch.zeros_like(transition).index_add_(0, given, posterior).T
+    wrong = posterior.scatter(1, given[:, None], 0.0)
+    mistakes, tiny = mistakes_in(transition), torch.finfo(appeal.dtype).tiny
+    reach = (appeal @ mistakes.T).clamp_min(tiny)
+    observed = mistakes_in(counts)
+    drawn = observed / ((wrong / reach).T @ appeal).clamp_min(tiny)
+    drawn = mistakes_in(drawn)
+    share = observed.sum(1, keepdim=True) / drawn.sum(1, keepdim=True).clamp_min(tiny)
+    return drawn * share + torch.diag(counts.diagonal())
+
+
+def improve(
+    resemblance: float, prior: torch.Tensor, posterior: torch.Tensor, transition: torch.Tensor, given: torch.Tensor
+) -> float:
+    """One Newton step of s towards what makes the wrong labels likeliest, in [0, LARGEST].
+
+    Args:
+        prior, posterior: P(true class | image), and given the label as well, (N, K).
+    """
+    logs = prior.clamp_min(LEAST).log()
+    draws = (resemblance * logs).exp()
+    mistakes, tiny = mistakes_in(transition).T, torch.finfo(prior.dtype).tiny
+    wrong = posterior.scatter(1, given[:, None], 0.0)
+    reach = (draws @ mistakes).clamp_min(tiny)
+    mean, square = ((draws * power) @ mistakes / reach for power in (logs, logs.square()))
+    penalty = 2 * RIDGE * (len(given) + RIDGE_ROWS)
+    slope = (wrong * (logs.gather(1, given[:, None]) - mean)).sum() - penalty * resemblance
+    bend = (wrong * (square - mean.square())).sum() + penalty
+    return min(max(resemblance + float(slope / bend), 0.0), LARGEST)

@@ -1,0 +1,117 @@
+"""Mistakes that fall where the image looks like the wrong class: by hand, and what was planted is found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from labelclean.records import FloatArray, IntArray, of_label
+from labelclean.tssd import channel as channels
+from labelclean.tssd import resemblance
+from labelclean.tssd.channel import NoiseChannel, fit_channel
+from labelclean.tssd.resemblance import appeal, count_labels, improve, label_chances, witness, wrong_chances
+
+T = torch.tensor([[0.8, 0.15, 0.05], [0.1, 0.6, 0.3], [0.0, 0.0, 1.0]], dtype=torch.float64)
+PRIOR = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], dtype=torch.float64)
+
+
+def draw(probs: FloatArray, rng: np.random.Generator) -> IntArray:
+    return np.asarray((probs.cumsum(axis=1) < rng.random((len(probs), 1))).sum(axis=1).clip(max=probs.shape[1] - 1))
+
+
+def planted(
+    rate: float, strength: float, *, sharpness: float = 2.0, num_rows: int = 4000
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Log-probabilities of four classes, true classes, and labels of which some went where the image looked like it."""
+    rng = np.random.default_rng(0)
+    logits = sharpness * rng.normal(size=(num_rows, 4))
+    log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    truth = draw(np.exp(log_probs), rng)
+    others = np.exp(strength * log_probs)
+    others[np.arange(num_rows), truth] = 0
+    wrong = rng.random(num_rows) < rate
+    return log_probs, truth, np.where(wrong, draw(others / others.sum(axis=1, keepdims=True), rng), truth)
+
+
+def test_chances_by_hand():
+    draws = appeal(PRIOR, 1.0)
+    # image 0, class 0: .2 wrong, of which .15 * .3 to .05 * .2, so 9 to 2
+    expected = [[0.8, 0.2 * 9 / 11, 0.2 * 2 / 11], [0.4 * 1 / 22, 0.6, 0.4 * 21 / 22]]
+    np.testing.assert_allclose(label_chances(T, draws, torch.tensor([0, 1])), expected)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
+def test_all_chances_are_of_one_kind(strength: float):
+    """A label's chance, its testimony and the chance of being wrong are the same numbers, differently arranged."""
+    draws = appeal(PRIOR, strength)
+    by_class = torch.stack([label_chances(T, draws, torch.full((2,), true)) for true in range(3)], dim=1)
+    np.testing.assert_allclose(by_class.sum(dim=2), 1)
+    for given in range(3):
+        np.testing.assert_allclose(witness(T, draws, torch.full((2,), given)), by_class[:, :, given])
+    wrong = sum(PRIOR[:, [true]] * by_class[:, true] * (torch.arange(3) != true) for true in range(3))
+    np.testing.assert_allclose(wrong_chances(T, draws, PRIOR), wrong)
+    if strength == 0:
+        np.testing.assert_allclose(by_class, T.expand(2, 3, 3))
+
+
+def test_channel_reckons_with_the_image():
+    channel = NoiseChannel(transition=T.numpy(), weights=np.ones(1), bias=np.zeros(3), resemblance=1.0)
+    prior, draws = PRIOR.numpy(), appeal(PRIOR, 1.0)
+    np.testing.assert_allclose(channel.label_chances(prior, np.array([0, 1])), label_chances(T, draws, torch.arange(2)))
+    joint = prior * witness(T, draws, torch.tensor([1, 2])).numpy()
+    np.testing.assert_allclose(channel.posterior(prior, np.array([1, 2])), joint / joint.sum(axis=1, keepdims=True))
+    for label in range(3):
+        p = of_label(channel.posterior(prior, np.full(2, label)), np.full(2, label))
+        np.testing.assert_allclose(channel.clean_posterior(prior)[:, label], p)
+
+
+def test_counts_take_off_what_the_images_explain():
+    log_probs, truth, given = planted(0.4, 1.0)
+    prior, labels = torch.from_numpy(np.exp(log_probs)), torch.from_numpy(given)
+    known = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
+    plain = np.histogram2d(truth, given, bins=4)[0]
+    even = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
+    np.testing.assert_allclose(count_labels(known, even, appeal(prior, 0.0), labels), plain)
+    counts = count_labels(known, even, appeal(prior, 1.0), labels)
+    np.testing.assert_allclose(counts.sum(dim=1), plain.sum(axis=1))
+    np.testing.assert_allclose(counts.diagonal(), np.diag(plain))
+    # without the images' share no class is preferred
+    apart = ~np.eye(4, dtype=bool)
+    np.testing.assert_allclose(counts.numpy()[apart].reshape(4, 3) / plain[apart].reshape(4, 3).sum(1)[:, None], 1 / 3,
+                               atol=0.06)  # fmt: skip
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_steps_find_the_planted_resemblance(monkeypatch: pytest.MonkeyPatch, strength: float):
+    monkeypatch.setattr(resemblance, "RIDGE", 0.0)
+    log_probs, truth, given = planted(0.4, strength)
+    known = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
+    even = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
+    found = 0.0
+    for _ in range(5):
+        found = improve(found, torch.from_numpy(np.exp(log_probs)), known, even, torch.from_numpy(given))
+    assert found == pytest.approx(strength, abs=0.08)
+
+
+def estimate(channel: NoiseChannel, scores: FloatArray, labels: IntArray) -> FloatArray:
+    return of_label(channel.posterior(channel.prior([scores]), labels), labels)
+
+
+def test_wrong_labels_that_the_image_looks_like_do_not_pass_for_ambiguous_ones(monkeypatch: pytest.MonkeyPatch):
+    scores, truth, labels = planted(0.4, 1.0, sharpness=5.0)
+    found = fit_channel([scores], labels, rng=np.random.default_rng(0))
+    monkeypatch.setattr(channels, "MOST_CLASSES", 3)
+    without = fit_channel([scores], labels, rng=np.random.default_rng(0))
+    noise, by_image, by_class = (truth != labels).mean(), *(1 - estimate(c, scores, labels) for c in (found, without))
+    assert without.resemblance == 0 < 0.3 < found.resemblance
+    assert by_image.mean() == pytest.approx(noise, abs=0.03)
+    assert by_class.mean() < noise / 4
+
+
+def test_little_resemblance_is_seen_where_none_is_planted():
+    scores, _, labels = planted(0.3, 0.0)
+    assert fit_channel([scores], labels, rng=np.random.default_rng(0)).resemblance < 0.1
+    clean, truth, _ = planted(0.0, 0.0)
+    channel = fit_channel([clean], truth, rng=np.random.default_rng(0))
+    assert (estimate(channel, clean, truth) < 0.5).mean() < 0.01
