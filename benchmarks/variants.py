@@ -96,6 +96,11 @@ def draw_evenly(chances: FloatArray, labels: IntArray, rng: np.random.Generator)
     return np.asarray((labels + rng.integers(1, num_classes, len(labels))) % num_classes)
 
 
+def level_as_found(odds: FloatArray, prior: FloatArray, labels: IntArray) -> FloatArray:
+    """The log-odds as they are."""
+    return odds
+
+
 def divide_unguarded(
     p_loss: FloatArray, p_feature: FloatArray, labels: IntArray, *, trust: float, distrust: float
 ) -> Division:
@@ -135,6 +140,7 @@ VARIANTS = (
         stand_ins={"labelclean.tssd.channel.fit_shrinkage": lambda counts, pull: FREE},
     ),
     Variant(name="classes not drawn together by force", stand_ins={"labelclean.train.judge.PULL": 0.0}),
+    Variant(name="channel without the images' resemblance", stand_ins={"labelclean.tssd.channel.MOST_CLASSES": 0}),
     Variant(name="no MSP", settings={"purification": False}),
     Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),
     Variant(name="MSP without the channel's odds", stand_ins={"labelclean.train.judge.gather_evidence": without_odds}),
@@ -149,6 +155,7 @@ VARIANTS = (
             "labelclean.tssd.purification.DOUBT_SLOPES": (1.0, 1.0),
         },
     ),
+    Variant(name="level not corrected", stand_ins={"labelclean.train.findings.correct_level": level_as_found}),
     Variant(name="rejected up to one half alone", settings={"reject_precision": 1.0}),
     Variant(name="rejected for the expected F1 alone", settings={"reject_precision": 0.0}),
     Variant(name="one round", settings={"rounds": 1}),

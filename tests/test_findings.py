@@ -9,6 +9,7 @@ import pytest
 
 from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, Bin, ByteArray, Findings, FloatArray, IntArray
+from labelclean.train import findings
 from labelclean.train.findings import conclude, margins, suggest
 from labelclean.train.judge import Judge, Labels
 from labelclean.train.loop import LoopResult
@@ -78,6 +79,18 @@ def test_judges_are_averaged():
     np.testing.assert_allclose(found.knn_agreement, np.linspace(0.1, 0.6, NUM_ROWS) + 0.01)
     np.testing.assert_allclose(found.wrong_event_rate, 1 - hits / 8)
     assert len(found.history) == 2
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_level_is_corrected_but_not_that_of_a_random_start(monkeypatch: pytest.MonkeyPatch, from_scratch: bool):
+    monkeypatch.setattr(findings, "correct_level", lambda odds, prior, labels: odds - prior.max() - labels.max())
+    labels = make_labels(GIVEN)
+    judge = judge_of(labels)
+    judge.from_scratch = from_scratch
+    found = findings_of(labels, [judge])
+    moved = 0 if from_scratch else priors().max() + 2
+    expected = soften(log_odds(P_META), sigmoid(log_odds(P_STREAMS) - 0.1)) - moved
+    np.testing.assert_allclose(found.p_meta, sigmoid(expected))
 
 
 def test_bins_cut_and_rejection_follow_from_the_posteriors():

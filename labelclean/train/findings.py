@@ -26,6 +26,7 @@ from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import bin_rows
+from labelclean.tssd.level import correct_level
 from labelclean.tssd.numbers import sigmoid
 from labelclean.tssd.purification import calibrate, excuse_the_rare, soften
 from labelclean.tssd.rates import WrongLabels
@@ -51,7 +52,11 @@ def conclude(
         files: number of each judged row's file, equal for identical files, (N,).
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
-    p_meta = sigmoid(excuse_the_rare(soften(_average(result, "p_meta"), p_feature), labels.support))
+    prior = _average(result, "prior")
+    odds = soften(_average(result, "p_meta"), p_feature)
+    if not result.judges[0].from_scratch:  # there the first round has settled the level
+        odds = correct_level(odds, prior, labels.given)
+    p_meta = sigmoid(excuse_the_rare(odds, labels.support))
     division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
@@ -63,7 +68,6 @@ def conclude(
     assert noise is not None  # there are rows
     by_class = [wrong.share(labels.given == label) for label in range(labels.num_classes)]
 
-    prior = _average(result, "prior")
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
     suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected)
     scan, rounds = result.scans[0], sum(judge.num_rounds for judge in result.judges)

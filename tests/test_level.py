@@ -1,0 +1,79 @@
+"""What kind of noise there is, and how the level is corrected for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labelclean.records import FloatArray, IntArray
+from labelclean.tssd.level import ALL_BUT_CLEAN, FEW_ROWS, TOO_HIGH, TOO_LOW, correct_level, likeness
+from labelclean.tssd.numbers import log_odds, sigmoid
+
+NUM_ROWS, NUM_CLASSES = 3000, 6
+
+
+def wavering(num_classes: int = NUM_CLASSES) -> tuple[FloatArray, IntArray]:
+    """A model that is sure of most rows and takes a class for one beside it now and then; and the true classes."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(NUM_ROWS) % num_classes
+    doubt = np.where(rng.random(NUM_ROWS) < 0.7, 0.03, 0.4)
+    prior = np.full((NUM_ROWS, num_classes), 0.01)
+    prior[np.arange(NUM_ROWS), truth] = 1 - doubt
+    prior[np.arange(NUM_ROWS), (truth + rng.choice([-1, 1], NUM_ROWS)) % num_classes] += doubt
+    return prior / prior.sum(axis=1, keepdims=True), truth
+
+
+def mislabelled(truth: IntArray, step: int | None, num_classes: int = NUM_CLASSES) -> IntArray:
+    """A fifth of the labels moved by so many classes, this way or that; None: by any number."""
+    rng = np.random.default_rng(1)
+    steps = rng.integers(1, num_classes, len(truth)) if step is None else step * rng.choice([-1, 1], len(truth))
+    return np.asarray(np.where(rng.random(len(truth)) < 0.2, (truth + steps) % num_classes, truth))
+
+
+def test_likeness_tells_noise_along_the_confusions_from_other_noise():
+    prior, truth = wavering()
+    along, number = likeness(prior, mislabelled(truth, 1))
+    assert along > 0.95
+    sure = prior.max(axis=1) > 0.9
+    assert number == (mislabelled(truth, 1) != truth)[sure].sum()
+    assert abs(likeness(prior, mislabelled(truth, None))[0]) < 0.5
+    assert likeness(prior, mislabelled(truth, 3))[0] < 0
+    assert likeness(prior, truth) == (0.0, 0)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1, -TOO_LOW), (3, TOO_HIGH), (None, TOO_HIGH)])
+def test_level_moves_against_what_the_noise_hides(step: int | None, expected: float):
+    prior, truth = wavering()
+    labels = mislabelled(truth, step)
+    odds = log_odds(np.where(labels == truth, 0.9, 0.2))
+    moved = correct_level(odds, prior, labels) - odds
+    assert np.ptp(moved) < 1e-12
+    number = likeness(prior, labels)[1]
+    assert moved[0] == pytest.approx(expected * number / (number + FEW_ROWS), rel=0.1)
+
+
+def test_clean_labels_are_hardly_doubted_more():
+    """A model's mistakes on clean labels fall along its confusions, as noise might."""
+    prior, truth = wavering()
+    labels = mislabelled(truth, 1)
+    sure = log_odds(np.where(labels == truth, 0.999, 0.95))
+    noise = 1 - sigmoid(sure).mean()
+    assert noise < ALL_BUT_CLEAN / 4
+    assert 0 > (correct_level(sure, prior, labels) - sure)[0] > -TOO_LOW * noise / ALL_BUT_CLEAN
+
+
+def test_little_is_moved_where_little_is_seen():
+    prior, truth = wavering()
+    rows = np.random.default_rng(2).permutation(NUM_ROWS)[:50]
+    labels = mislabelled(truth, 1)[rows]
+    number = likeness(prior[rows], labels)[1]
+    assert 0 < number < 15
+    moved = correct_level(np.zeros(50), prior[rows], labels)
+    assert 0 > moved[0] > -TOO_LOW * 15 / (15 + FEW_ROWS)
+
+
+def test_two_classes_tell_nothing():
+    prior, truth = wavering(2)
+    labels = mislabelled(truth, 1, 2)
+    odds = log_odds(np.where(labels == truth, 0.9, 0.2))
+    assert correct_level(odds, prior, labels) is odds
