@@ -19,6 +19,7 @@ from PIL import Image
 
 from benchmarks import ablation, confusions, grid, unseen
 from benchmarks.cells import lay_out, read_grid
+from benchmarks.lookalikes import mislabel
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
 from benchmarks.tables import COSTS, FIGURES, as_markdown
 from benchmarks.variants import VARIANTS, divide_unguarded, draw_evenly, pairs_without, without_odds
@@ -221,9 +222,19 @@ def test_ablation_changes_one_part_at_a_time(
     assert noisy["noise_rate_true"].nunique() == 1
 
 
+def test_lookalikes_are_wrong_and_go_by_the_doubts():
+    true = np.arange(3000) % 3
+    doubts = np.where(np.eye(3)[true] > 0, 0.9, 0.02) + np.where(np.eye(3)[(true + 1) % 3] > 0, 0.06, 0.0)
+    given = mislabel(true, doubts, 0.2, np.random.default_rng(0))
+    wrong = given != true
+    assert wrong.sum() == 600
+    assert (given == (true + 1) % 3)[wrong].mean() == pytest.approx(0.8, abs=0.05)
+    assert np.bincount(true[wrong]).min() > 150
+
+
 def test_stand_ins_do_what_their_names_say():
     labels = np.repeat([0, 1, 2], 10)
-    drawn = draw_evenly(np.eye(3), labels, np.random.default_rng(0))
+    drawn = draw_evenly(np.eye(3)[labels], labels, np.random.default_rng(0))
     assert (drawn != labels).all()
     assert set(drawn[:10]) == {1, 2}
 
