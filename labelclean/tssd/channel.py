@@ -137,7 +137,7 @@ def _maximise(
     transition = join(torch.full((num_classes,), INITIAL_FIDELITY).double(), spread(rows))
     log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
     shrinkage, is_final, resemblance = FREE, False, 0.0
-    draws = torch.ones(views.shape[1:]).double()
+    draws = torch.ones(1, num_classes).double()
     settled = truth != UNKNOWN
     known = torch.nn.functional.one_hot(truth[settled], num_classes).double()
 

@@ -26,8 +26,8 @@ MOST_CLASSES = 100
 
 
 def appeal(prior: torch.Tensor, resemblance: float) -> torch.Tensor:
-    """pi(c | x)**s: how far each class draws the mistakes about an image, (N, K)."""
-    return prior.clamp_min(LEAST).pow(resemblance)
+    """pi(c | x)**s: how far each class draws the mistakes about an image, (N, K); (1, K) where all images are alike."""
+    return prior.clamp_min(LEAST).pow(resemblance) if resemblance else prior.new_ones(1, prior.shape[1])
 
 
 def mistakes_in(transition: torch.Tensor) -> torch.Tensor:
@@ -40,18 +40,18 @@ def witness(transition: torch.Tensor, appeal: torch.Tensor, given: torch.Tensor)
 
     Args:
         transition: T, (K, K).
-        appeal: see there, (N, K).
+        appeal: see there, (N, K) or (1, K).
         given: labels, (N,).
     """
     mistakes = mistakes_in(transition)
-    found = mistakes.T[given] * appeal.gather(1, given[:, None]) * _scale(mistakes, appeal)
+    found = mistakes.T[given] * _of(appeal, given) * _scale(mistakes, appeal)
     return found.scatter_(1, given[:, None], transition.diagonal()[given][:, None])
 
 
 def label_chances(transition: torch.Tensor, appeal: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     """P(given label is c | image, true class) for every c, (N, K); arguments as of `witness`."""
     mistakes = mistakes_in(transition)
-    found = mistakes[true] * appeal * _scale(mistakes, appeal).gather(1, true[:, None])
+    found = mistakes[true] * appeal * _of(_scale(mistakes, appeal), true)
     return found.scatter_(1, true[:, None], transition.diagonal()[true][:, None])
 
 
@@ -66,8 +66,13 @@ def wrong_chances(transition: torch.Tensor, appeal: torch.Tensor, prior: torch.T
 
 
 def _scale(mistakes: torch.Tensor, appeal: torch.Tensor) -> torch.Tensor:
-    """What makes the chances of all wrong labels of an image and a true class add up to 1 - T[z, z], (N, K)."""
+    """What makes the chances of all wrong labels of an image and a true class add up to 1 - T[z, z], as appeal."""
     return mistakes.sum(1) / (appeal @ mistakes.T).clamp_min(torch.finfo(appeal.dtype).tiny)
+
+
+def _of(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Each row's value for its label, (N, K) or (1, K) -> (N, 1)."""
+    return values.expand(len(labels), -1).gather(1, labels[:, None])
 
 
 def count_labels(
@@ -80,6 +85,8 @@ def count_labels(
     Source: the minorise-maximise step of choice models with weights (Hunter 2004).
     """
     counts = torch.zeros_like(transition).index_add_(0, given, posterior).T
+    if len(appeal) == 1:
+        return counts
     wrong = posterior.scatter(1, given[:, None], 0.0)
     mistakes, tiny = mistakes_in(transition), torch.finfo(appeal.dtype).tiny
     reach = (appeal @ mistakes.T).clamp_min(tiny)
@@ -105,6 +112,6 @@ def improve(
     reach = (draws @ mistakes).clamp_min(tiny)
     mean, square = ((draws * power) @ mistakes / reach for power in (logs, logs.square()))
     penalty = 2 * RIDGE * (len(given) + RIDGE_ROWS)
-    slope = (wrong * (logs.gather(1, given[:, None]) - mean)).sum() - penalty * resemblance
+    slope = (wrong * (_of(logs, given) - mean)).sum() - penalty * resemblance
     bend = (wrong * (square - mean.square())).sum() + penalty
     return min(max(resemblance + float(slope / bend), 0.0), LARGEST)
