@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from labelclean import inputs
 from labelclean.results.run_folder import RunFolder, read_history
 from labelclean.results.verdicts import read_metadata
-from labelclean.tssd import purification
+from labelclean.tssd import level, purification
 from labelclean.tssd.numbers import log_odds
 from tests.conftest import Run
 from tests.pictures import (
@@ -87,6 +87,8 @@ def test_rejection_reaches_as_far_as_its_precision_lets_it(data: Path, tmp_path:
 
 def test_doubts_are_softened_in_the_end(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = ("--effort", "quick", "--weights", data / "weights.safetensors", "--rounds", 1)
+    monkeypatch.setattr(level, "TOO_HIGH", 0.0)
+    monkeypatch.setattr(level, "TOO_LOW", 0.0)
     odds = []
     for weight in (1.0, 0.5):
         monkeypatch.setattr(purification, "DOUBT_WEIGHT", weight)
