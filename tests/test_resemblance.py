@@ -10,7 +10,16 @@ from labelclean.records import FloatArray, IntArray, of_label
 from labelclean.tssd import channel as channels
 from labelclean.tssd import resemblance
 from labelclean.tssd.channel import NoiseChannel, fit_channel
-from labelclean.tssd.resemblance import appeal, count_labels, improve, label_chances, witness, wrong_chances
+from labelclean.tssd.resemblance import (
+    LARGEST,
+    appeal,
+    concentration,
+    count_labels,
+    improve,
+    label_chances,
+    witness,
+    wrong_chances,
+)
 
 T = torch.tensor([[0.8, 0.15, 0.05], [0.1, 0.6, 0.3], [0.0, 0.0, 1.0]], dtype=torch.float64)
 PRIOR = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], dtype=torch.float64)
@@ -107,6 +116,68 @@ def test_wrong_labels_that_the_image_looks_like_do_not_pass_for_ambiguous_ones(m
     assert without.resemblance == 0 < 0.3 < found.resemblance
     assert by_image.mean() == pytest.approx(noise, abs=0.03)
     assert by_class.mean() < noise / 4
+
+
+def test_resemblance_is_found_where_the_first_look_sees_no_noise():
+    scores, truth, labels = planted(0.4, 1.0, sharpness=3.0)
+    found = fit_channel([scores], labels, rng=np.random.default_rng(0))
+    assert found.resemblance > 0.3
+    assert 1 - estimate(found, scores, labels).mean() == pytest.approx((truth != labels).mean(), abs=0.03)
+
+
+def test_labels_that_all_go_to_one_other_class_are_explained_by_the_class_alone(monkeypatch: pytest.MonkeyPatch):
+    """The scores of a model that was taught such labels expect them here and there."""
+    scores, truth, _ = planted(0.0, 0.0, sharpness=5.0)
+    rng = np.random.default_rng(1)
+    share = rng.beta(2, 3, (len(truth), 1))
+    taught = np.log((1 - share) * np.exp(scores) + share * np.roll(np.exp(scores), 1, axis=1))
+    labels = np.where(rng.random(len(truth)) < share[:, 0], (truth + 1) % 4, truth)
+    alone = fit_channel([taught + scores], labels, rng=rng)
+    monkeypatch.setattr(channels, "CONCENTRATED", 2.0)
+    both = fit_channel([taught + scores], labels, rng=rng)
+    assert alone.resemblance == 0 < 0.01 < both.resemblance
+
+
+def test_concentration_by_hand():
+    one = torch.tensor([[0.8, 0.2, 0.0], [0.0, 0.9, 0.1], [0.3, 0.0, 0.7]], dtype=torch.float64)
+    rows = torch.tensor([5.0, 10.0, 5.0], dtype=torch.float64)
+    assert concentration(one, rows) == pytest.approx(1)
+    even = torch.full((3, 3), 0.1, dtype=torch.float64) + 0.7 * torch.eye(3, dtype=torch.float64)
+    assert concentration(even, rows) == pytest.approx(0)
+    # 1 and 4 wrong labels of one and of both kinds: (1 * 1 + 4 * .5) / 5, of what lies between .5 and 1
+    mixed = torch.tensor([[0.8, 0.2, 0.0], [0.2, 0.6, 0.2], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    assert concentration(mixed, rows) == pytest.approx(0.2)
+    assert concentration(torch.eye(3, dtype=torch.float64), rows) == 1
+    assert concentration(torch.full((2, 2), 0.5, dtype=torch.float64), rows[:2]) == 1
+
+
+@pytest.mark.parametrize("ridge", ["RIDGE", "RIDGE_ROWS"])
+def test_ridge_holds_the_resemblance_back(monkeypatch: pytest.MonkeyPatch, ridge: str):
+    log_probs, truth, given = planted(0.4, 0.8)
+    known = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
+    even = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
+
+    def after_steps() -> float:
+        found = 0.0
+        for _ in range(5):
+            found = improve(found, torch.from_numpy(np.exp(log_probs)), known, even, torch.from_numpy(given))
+        return found
+
+    held = after_steps()
+    monkeypatch.setattr(resemblance, ridge, 0.0)
+    assert 0.1 < held < after_steps() - 0.02
+
+
+def test_resemblance_ends_somewhere(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resemblance, "RIDGE", 0.0)
+    prior = torch.tensor([[0.5, 0.49, 0.01]], dtype=torch.float64).expand(4000, -1)
+    given = torch.ones(4000, dtype=torch.int64)
+    known = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64).expand(4000, -1)
+    even = torch.full((3, 3), 0.1, dtype=torch.float64) + 0.7 * torch.eye(3, dtype=torch.float64)
+    found = 0.0
+    for _ in range(50):
+        found = improve(found, prior, known, even, given)
+    assert found == LARGEST
 
 
 def test_little_resemblance_is_seen_where_none_is_planted():

@@ -22,8 +22,10 @@ import torch
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.numbers import softmax
 from labelclean.tssd.resemblance import (
+    CONCENTRATED,
     MOST_CLASSES,
     appeal,
+    concentration,
     count_labels,
     improve,
     label_chances,
@@ -107,7 +109,8 @@ def fit_channel(
         labels: given labels, (N,) in [0, K).
         golden: true labels where they are known, UNKNOWN elsewhere, (N,).
         pull: how strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class.
-        num_iterations: EM steps at most; it ends earlier once T stands still.
+        num_iterations: EM steps at most with all images of a class alike, and four times as many by what they look
+            like; both end earlier once T stands still.
         rng: draws a sample of the rows where there are more than enough.
     Raises:
         ValueError: no view, or the shapes differ.
@@ -131,43 +134,74 @@ def fit_channel(
 def _maximise(
     views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, pull: float, num_iterations: int
 ) -> NoiseChannel:
-    """The EM itself, on scores (V, N, K)."""
-    num_classes = views.shape[2]
-    rows = torch.bincount(given, minlength=num_classes).double()
-    transition = join(torch.full((num_classes,), INITIAL_FIDELITY).double(), spread(rows))
-    log_weights, bias = torch.full((len(views),), -np.log(len(views))).double(), torch.zeros(num_classes).double()
-    shrinkage, is_final, resemblance = FREE, False, 0.0
-    draws = torch.ones(1, num_classes).double()
-    settled = truth != UNKNOWN
-    known = torch.nn.functional.one_hot(truth[settled], num_classes).double()
+    """The EM itself, on scores (V, N, K): all images of a class alike at first, then by what they look like."""
+    fit = _Maximisation(views, given, truth)
+    fit.settle(num_iterations, pull=pull)
+    if fit.num_classes <= MOST_CLASSES and concentration(fit.transition, fit.class_rows()) < CONCENTRATED:
+        fit = _Maximisation(views, given, truth, resemblance=1.0)  # from 0 it may never find a way up
+        fit.settle(4 * num_iterations, pull=pull)
+    return NoiseChannel(
+        transition=fit.transition.numpy(),
+        weights=fit.log_weights.exp().numpy(),
+        bias=fit.bias.numpy(),
+        resemblance=fit.resemblance,
+    )
 
-    def testimony() -> torch.Tensor:
-        found = witness(transition, draws, given)
-        found[settled] = known
+
+class _Maximisation:
+    """What the EM has found so far: T, the score weights and the bias that make the prior, and the resemblance."""
+
+    def __init__(self, views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, *, resemblance: float = 0.0):
+        self.views, self.given, self.num_classes = views, given, views.shape[2]
+        rows = torch.bincount(given, minlength=self.num_classes).double()
+        self.transition = join(torch.full((self.num_classes,), INITIAL_FIDELITY).double(), spread(rows))
+        self.log_weights = torch.full((len(views),), -np.log(len(views))).double()
+        self.bias = torch.zeros(self.num_classes).double()
+        self.resemblance, self._by_image = resemblance, resemblance > 0
+        self._settled = truth != UNKNOWN
+        self._known = torch.nn.functional.one_hot(truth[self._settled], self.num_classes).double()
+        self._look()
+
+    def settle(self, num_iterations: int, *, pull: float) -> None:
+        """Iterate until T stands still, freely at first and then drawn to its plainest form."""
+        shrinkage, is_final = FREE, False
+        for iteration in range(num_iterations):
+            is_refit = iteration % REFIT_PRIOR_EVERY == 0
+            if is_refit:
+                self._refit()
+            counts = count_labels(self._posterior(), self.transition, self.draws, self.given)
+            before, self.transition = self.transition, draw_together(counts, shrinkage)
+            stands_still = not is_refit and (self.transition - before).abs().max() < STANDSTILL
+            if is_final and stands_still:
+                break
+            if not is_final and (stands_still or iteration >= num_iterations // 2):
+                shrinkage, is_final = fit_shrinkage(counts, pull=pull), True
+
+    def class_rows(self) -> torch.Tensor:
+        """Expected rows of each true class, (K,)."""
+        return self._posterior().sum(0)
+
+    def _refit(self) -> None:
+        """A step of the prior, and then of the resemblance."""
+        self.log_weights, self.bias = _fit_prior(self.views, self._likelihoods(), self.log_weights, self.bias)
+        self._look()
+        if self._by_image:
+            self.resemblance = improve(self.resemblance, self.prior, self._posterior(), self.transition, self.given)
+            self._look()
+
+    def _look(self) -> None:
+        """Follow the weights, the bias and the resemblance with what is computed from them for each row."""
+        self.prior = _prior(self.views, self.log_weights, self.bias)
+        self.draws = appeal(self.prior, self.resemblance)
+
+    def _likelihoods(self) -> torch.Tensor:
+        """Of what is known of each row's label, by true class, (N, K)."""
+        found = witness(self.transition, self.draws, self.given)
+        found[self._settled] = self._known
         return found
 
-    for iteration in range(num_iterations):
-        if iteration % REFIT_PRIOR_EVERY == 0:
-            log_weights, bias = _fit_prior(views, testimony(), log_weights, bias)
-            prior = _prior(views, log_weights, bias)
-            if num_classes <= MOST_CLASSES:
-                posterior, _ = _posterior(prior, testimony())
-                resemblance = improve(resemblance, prior, posterior, transition, given)
-            draws = appeal(prior, resemblance)
-        posterior, _ = _posterior(prior, testimony())
-        counts = count_labels(posterior, transition, draws, given)
-        before, transition = transition, draw_together(counts, shrinkage)
-        stands_still = iteration % REFIT_PRIOR_EVERY and (transition - before).abs().max() < STANDSTILL
-        if is_final and stands_still:
-            break
-        if not is_final and (stands_still or iteration >= num_iterations // 2):
-            shrinkage, is_final = fit_shrinkage(counts, pull=pull), True
-    return NoiseChannel(
-        transition=transition.numpy(),
-        weights=log_weights.exp().numpy(),
-        bias=bias.numpy(),
-        resemblance=resemblance,
-    )
+    def _posterior(self) -> torch.Tensor:
+        return _posterior(self.prior, self._likelihoods())[0]
 
 
 @contextmanager

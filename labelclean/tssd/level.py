@@ -16,9 +16,9 @@ from labelclean.records import EPSILON, FloatArray, IntArray
 from labelclean.tssd.numbers import sigmoid
 
 SURE = 0.9
-"""Probability of the likeliest class from which on a row with another label is plainly wrong."""
+"""Probability of the likeliest class above which a row with another label is plainly wrong."""
 
-TURNING_POINT, WIDTH = 0.55, 0.06
+TURNING_POINT, WIDTH = 0.7, 0.06
 """Likeness at which the level is right as it is, and how far from there it is nearly as wrong as it gets."""
 
 TOO_HIGH, TOO_LOW = 0.3, 0.45
@@ -32,29 +32,35 @@ ALL_BUT_CLEAN = 0.1
 model's own mistakes, which fall along its confusions as well."""
 
 
-def likeness(prior: FloatArray, labels: IntArray) -> tuple[float, int]:
+def likeness(prior: FloatArray, labels: IntArray) -> tuple[float, float]:
     """How far wrong labels go where the model itself wavers, and how many plainly wrong ones show it.
 
     Args:
-        prior: P(true class | image), blind to the given label, (N, K).
+        prior: P(true class | image), blind to the given label, (N, K), K > 2.
         labels: given labels, (N,).
     Returns:
         Correlation, over pairs of a class and another label, of the share that the label has of the class's plainly
         wrong labels with the share that it has of the model's doubts, both beyond its share of all labels; in [-1, 1],
-        0 where nothing can be told. And the number of plainly wrong labels.
+        0 where nothing can be told. What few wrong labels of a class scatter by chance is taken off, up to a half: it
+        would make any noise look like none of the model's. And the number of plainly wrong labels, where one other
+        class has nearly all rows less: there they can hardly fall otherwise.
     """
     num_classes = prior.shape[1]
     best = prior.argmax(axis=1)
     plain = (prior.max(axis=1) > SURE) & (best != labels)
     counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (best[plain], labels[plain]), 1)
-    rows = np.bincount(labels, minlength=num_classes)
-    usual = _shares(np.tile(rows, (num_classes, 1)))
-    observed, expected = _shares(counts) - usual, _shares(prior.T @ prior) - usual
-    weights = counts.sum(axis=1, keepdims=True)
-    size = np.sqrt((weights * observed**2).sum() * (weights * expected**2).sum())
-    found = float((weights * observed * expected).sum() / size) if size > EPSILON else 0.0
-    return found, int(plain.sum())
+    rows = np.bincount(labels, minlength=num_classes).astype(np.float64)
+    usual, found, doubts = (_shares(table) for table in (np.tile(rows, (num_classes, 1)), counts, prior.T @ prior))
+    observed, expected = found - usual, doubts - usual
+
+    weights = counts.sum(axis=1)
+    spread = float(weights @ np.square(observed).sum(axis=1))
+    by_chance = float((1 - np.square(found).sum(axis=1)) @ (weights > 0))
+    size = np.sqrt(max(spread - by_chance, spread / 2) * (weights @ np.square(expected).sum(axis=1)))
+    covariance = weights @ (observed * expected).sum(axis=1)
+    open_to = (1 - usual.max(axis=1)) / (1 - 1 / (num_classes - 1))
+    return float(np.clip(covariance / size, -1, 1)) if size > EPSILON else 0.0, float(weights @ np.minimum(open_to, 1))
 
 
 def correct_level(odds: FloatArray, prior: FloatArray, labels: IntArray) -> FloatArray:

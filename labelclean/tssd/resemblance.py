@@ -24,6 +24,25 @@ LARGEST = 1.5
 MOST_CLASSES = 100
 """With more of them s stays 0: fitting it takes N K**2 steps."""
 
+CONCENTRATED = 0.35
+"""Concentration from which on s stays 0: T alone says where mistakes fall. Models that were taught such labels expect
+the wrong ones, and would explain by the image what the class explains."""
+
+
+def concentration(transition: torch.Tensor, rows: torch.Tensor) -> float:
+    """How far a class's wrong labels are all the same one: 0 where they are all others alike, 1 where one or none is.
+
+    Args:
+        transition: T, (K, K).
+        rows: of each true class, (K,).
+    """
+    mistakes, most_even = mistakes_in(transition), 1 / max(len(rows) - 1, 1)
+    wrong = mistakes.sum(1)
+    if len(rows) < 3 or not (total := float(wrong @ rows)):
+        return 1.0
+    same = (mistakes.square().sum(1) / wrong.clamp_min(torch.finfo(wrong.dtype).tiny)) @ rows / total
+    return (float(same) - most_even) / (1 - most_even)
+
 
 def appeal(prior: torch.Tensor, resemblance: float) -> torch.Tensor:
     """pi(c | x)**s: how far each class draws the mistakes about an image, (N, K); (1, K) where all images are alike."""
