@@ -232,6 +232,8 @@ def test_small_images_are_enlarged_for_pretrained_weights(weights: str):
     # never beyond what the model was made for
     assert choose_image_size(config, 160) == 224
     assert choose_image_size(config, 1000) == 224
+    # nor where the stem keeps the resolution
+    assert choose_image_size(FitConfig(backbone="mobilenetv2_100", weights=weights, stem="small"), 32) == 32
 
 
 def test_median_side_becomes_the_image_size():

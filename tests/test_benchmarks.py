@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import ablation, confusions, grid, unseen
+from benchmarks import ablation, confusions, grid, lookalikes, unseen
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.lookalikes import mislabel
 from benchmarks.rivals import low_loss_posterior, neighbor_votes
@@ -230,6 +230,17 @@ def test_lookalikes_are_wrong_and_go_by_the_doubts():
     assert wrong.sum() == 600
     assert (given == (true + 1) % 3)[wrong].mean() == pytest.approx(0.8, abs=0.05)
     assert np.bincount(true[wrong]).min() > 150
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lookalikes_are_written_beside_the_truth(grid_file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["lookalikes", str(grid_file), "pictures", "--out", "lookalikes.csv"])
+    lookalikes.main()
+    table, truth = pd.read_csv("lookalikes.csv"), pd.read_csv("truth.csv")
+    assert table["path"].tolist() == truth["path"].tolist()
+    for share in (10, 20, 40):
+        wrong = table[f"lookalike_{share}"] != table["true_label"]
+        assert wrong.sum() == round(share / 100 * len(table))
 
 
 def test_stand_ins_do_what_their_names_say():

@@ -50,8 +50,9 @@ def judged_blobs() -> tuple[Evidence, Consensus, Division, IntArray, BoolArray, 
     return gather_evidence([view], consensus), consensus, division, labels, wrong, truth
 
 
-def consensus_of(prior: FloatArray, transition: FloatArray) -> Consensus:
-    channel = NoiseChannel(transition=transition, weights=np.ones(1), bias=np.zeros(len(transition)))
+def consensus_of(prior: FloatArray, transition: FloatArray, *, resemblance: float = 0.0) -> Consensus:
+    bias = np.zeros(len(transition))
+    channel = NoiseChannel(transition=transition, weights=np.ones(1), bias=bias, resemblance=resemblance)
     return Consensus(channel=channel, prior=prior, p_clean=np.full(len(prior), 0.6))
 
 
@@ -67,6 +68,18 @@ def test_right_uncertain_rows_are_accepted_and_wrong_ones_declined():
     assert wrong[purified.accepted].mean() < 0.5 * wrong[uncertain].mean()
     assert purified.guards == ()
     np.testing.assert_array_equal(purified.accepted, uncertain & (purified.p_meta > 0.5))
+
+
+def test_wrong_pairs_go_where_each_image_looks_like_it():
+    looks = np.array([[0.6, 0.399, 0.001], [0.6, 0.001, 0.399]])
+    even = np.full((3, 3), 0.1) + 0.7 * np.eye(3)
+    division = Division(bins=np.full(200, Bin.CERTAIN_POSITIVE))
+    labels, golden = np.zeros(200, dtype=int), np.full(200, UNKNOWN)
+    consensus = consensus_of(looks.repeat(100, axis=0), even, resemblance=1.0)
+    _, (rows, drawn) = training_pairs(consensus, division, labels, golden=golden, rng=rng())
+    assert rows.tolist() == list(range(200))
+    assert (drawn[:100] == 1).mean() > 0.95
+    assert (drawn[100:] == 2).mean() > 0.95
 
 
 def test_no_row_is_judged_by_a_classifier_that_saw_it(monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from labelclean.tssd import resemblance
 from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.resemblance import (
     LARGEST,
-    appeal,
+    appeal_of,
     concentration,
     count_labels,
     improve,
@@ -44,31 +44,33 @@ def planted(
 
 
 def test_chances_by_hand():
-    draws = appeal(PRIOR, 1.0)
+    appeal = appeal_of(PRIOR, 1.0)
     # image 0, class 0: .2 wrong, of which .15 * .3 to .05 * .2, so 9 to 2
     expected = [[0.8, 0.2 * 9 / 11, 0.2 * 2 / 11], [0.4 * 1 / 22, 0.6, 0.4 * 21 / 22]]
-    np.testing.assert_allclose(label_chances(T, draws, torch.tensor([0, 1])), expected)
+    np.testing.assert_allclose(label_chances(T, appeal, torch.tensor([0, 1])), expected)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
 def test_all_chances_are_of_one_kind(strength: float):
     """A label's chance, its testimony and the chance of being wrong are the same numbers, differently arranged."""
-    draws = appeal(PRIOR, strength)
-    by_class = torch.stack([label_chances(T, draws, torch.full((2,), true)) for true in range(3)], dim=1)
+    appeal = appeal_of(PRIOR, strength)
+    by_class = torch.stack([label_chances(T, appeal, torch.full((2,), true)) for true in range(3)], dim=1)
     np.testing.assert_allclose(by_class.sum(dim=2), 1)
     for given in range(3):
-        np.testing.assert_allclose(witness(T, draws, torch.full((2,), given)), by_class[:, :, given])
+        np.testing.assert_allclose(witness(T, appeal, torch.full((2,), given)), by_class[:, :, given])
     wrong = sum(PRIOR[:, [true]] * by_class[:, true] * (torch.arange(3) != true) for true in range(3))
-    np.testing.assert_allclose(wrong_chances(T, draws, PRIOR), wrong)
+    np.testing.assert_allclose(wrong_chances(T, appeal, PRIOR), wrong)
     if strength == 0:
         np.testing.assert_allclose(by_class, T.expand(2, 3, 3))
 
 
 def test_channel_reckons_with_the_image():
     channel = NoiseChannel(transition=T.numpy(), weights=np.ones(1), bias=np.zeros(3), resemblance=1.0)
-    prior, draws = PRIOR.numpy(), appeal(PRIOR, 1.0)
-    np.testing.assert_allclose(channel.label_chances(prior, np.array([0, 1])), label_chances(T, draws, torch.arange(2)))
-    joint = prior * witness(T, draws, torch.tensor([1, 2])).numpy()
+    prior, appeal = PRIOR.numpy(), appeal_of(PRIOR, 1.0)
+    np.testing.assert_allclose(
+        channel.label_chances(prior, np.array([0, 1])), label_chances(T, appeal, torch.arange(2))
+    )
+    joint = prior * witness(T, appeal, torch.tensor([1, 2])).numpy()
     np.testing.assert_allclose(channel.posterior(prior, np.array([1, 2])), joint / joint.sum(axis=1, keepdims=True))
     for label in range(3):
         p = of_label(channel.posterior(prior, np.full(2, label)), np.full(2, label))
@@ -81,8 +83,8 @@ def test_counts_take_off_what_the_images_explain():
     known = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
     plain = np.histogram2d(truth, given, bins=4)[0]
     even = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
-    np.testing.assert_allclose(count_labels(known, even, appeal(prior, 0.0), labels), plain)
-    counts = count_labels(known, even, appeal(prior, 1.0), labels)
+    np.testing.assert_allclose(count_labels(known, even, appeal_of(prior, 0.0), labels), plain)
+    counts = count_labels(known, even, appeal_of(prior, 1.0), labels)
     np.testing.assert_allclose(counts.sum(dim=1), plain.sum(axis=1))
     np.testing.assert_allclose(counts.diagonal(), np.diag(plain))
     # without the images' share no class is preferred
@@ -115,6 +117,9 @@ def test_wrong_labels_that_the_image_looks_like_do_not_pass_for_ambiguous_ones(m
     noise, by_image, by_class = (truth != labels).mean(), *(1 - estimate(c, scores, labels) for c in (found, without))
     assert without.resemblance == 0 < 0.3 < found.resemblance
     assert by_image.mean() == pytest.approx(noise, abs=0.03)
+    # and what is left to the classes is even, as planted
+    apart = found.transition[~np.eye(4, dtype=bool)].reshape(4, 3)
+    np.testing.assert_allclose(apart / apart.sum(axis=1, keepdims=True), 1 / 3, atol=0.08)
     assert by_class.mean() < noise / 4
 
 

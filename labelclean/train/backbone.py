@@ -125,13 +125,15 @@ def prepare_backbone(config: FitConfig, *, num_classes: int, median_side: int) -
 def choose_image_size(config: FitConfig, median_side: int) -> int:
     """The model's own side, or less where the images are smaller: their median side, rounded to a multiple of 8.
 
-    For pre-trained weights images are enlarged towards the model's own side, see ENLARGED.
+    For pre-trained weights images are enlarged towards the model's own side, see ENLARGED, unless the stem is asked to
+    keep the resolution instead.
     """
     cfg = _published(config)
     own = int(cfg.input_size[-1]) if cfg is not None else 224
     if median_side == 0 or (cfg is not None and cfg.fixed_input_size):
         return own
-    side = median_side if config.weights == "none" else ENLARGED * median_side
+    as_they_are = config.weights == "none" or config.stem == "small"
+    side = median_side if as_they_are else ENLARGED * median_side
     return int(min(own, max(SMALLEST, round(side / 8) * 8)))
 
 

@@ -20,7 +20,8 @@ HEAD_RIDGE = 8e-3
 """Penalty on the squared coefficients of standardised features."""
 
 MAX_ITERATIONS, STANDSTILL = 60, 1e-5
-"""The fit of a head ends after so many steps, or with one that lowers the loss by less, in nats."""
+"""The fit of a head ends after so many steps, or with one that lowers the loss by less, in nats, or promises to, or
+moves no coefficient by more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from labelclean.tssd.numbers import softmax
 from labelclean.tssd.resemblance import (
     CONCENTRATED,
     MOST_CLASSES,
-    appeal,
+    appeal_of,
     concentration,
     count_labels,
     improve,
@@ -56,7 +56,8 @@ class NoiseChannel:
     """A fitted channel.
 
     Attributes:
-        transition: P(given label | true class), (K, K), rows sum to one.
+        transition: T, (K, K), rows sum to one: P(given label | true class), but where s is above 0 on its
+            diagonal alone; beside it stands what the classes draw before the image does.
         weights: what each view's scores are multiplied by, (V,), non-negative.
         bias: added to the weighted scores, (K,).
         resemblance: s, how far wrong labels fall where the image looks like them, from 0 to LARGEST.
@@ -74,8 +75,8 @@ class NoiseChannel:
 
     def posterior(self, prior: FloatArray, labels: IntArray) -> FloatArray:
         """P(true class | image, given label), (N, K)."""
-        transition, draws = self._tensors(prior)
-        joint = prior * witness(transition, draws, torch.from_numpy(labels)).numpy()
+        transition, appeal = self._tensors(prior)
+        joint = prior * witness(transition, appeal, torch.from_numpy(labels)).numpy()
         return np.asarray(joint / joint.sum(axis=1, keepdims=True))
 
     def clean_posterior(self, prior: FloatArray) -> FloatArray:
@@ -89,7 +90,7 @@ class NoiseChannel:
         return np.asarray(label_chances(*self._tensors(prior), torch.from_numpy(true)))
 
     def _tensors(self, prior: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(self.transition), appeal(torch.from_numpy(prior), self.resemblance)
+        return torch.from_numpy(self.transition), appeal_of(torch.from_numpy(prior), self.resemblance)
 
 
 def fit_channel(
@@ -169,7 +170,7 @@ class _Maximisation:
             is_refit = iteration % REFIT_PRIOR_EVERY == 0
             if is_refit:
                 self._refit()
-            counts = count_labels(self._posterior(), self.transition, self.draws, self.given)
+            counts = count_labels(self._posterior(), self.transition, self.appeal, self.given)
             before, self.transition = self.transition, draw_together(counts, shrinkage)
             stands_still = not is_refit and (self.transition - before).abs().max() < STANDSTILL
             if is_final and stands_still:
@@ -192,11 +193,11 @@ class _Maximisation:
     def _look(self) -> None:
         """Follow the weights, the bias and the resemblance with what is computed from them for each row."""
         self.prior = _prior(self.views, self.log_weights, self.bias)
-        self.draws = appeal(self.prior, self.resemblance)
+        self.appeal = appeal_of(self.prior, self.resemblance)
 
     def _likelihoods(self) -> torch.Tensor:
         """Of what is known of each row's label, by true class, (N, K)."""
-        found = witness(self.transition, self.draws, self.given)
+        found = witness(self.transition, self.appeal, self.given)
         found[self._settled] = self._known
         return found
 
@@ -223,19 +224,19 @@ def _prior(views: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor) -
     return logits.softmax(1)
 
 
-def _posterior(prior: torch.Tensor, witness: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _posterior(prior: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """P(true class | image, what is known of the label), (N, K), and the likelihood of that, (N,).
 
     Args:
-        witness: likelihood of what is known of each row's label, by true class, (N, K).
+        known: likelihood of what is known of each row's label, by true class, (N, K).
     """
-    joint = prior * witness
+    joint = prior * known
     likelihood = joint.sum(1).clamp_min_(torch.finfo(joint.dtype).tiny)
     return joint.div_(likelihood[:, None]), likelihood
 
 
 def _fit_prior(
-    views: torch.Tensor, witness: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor
+    views: torch.Tensor, known: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-weights and class bias that maximise the likelihood of the given (and golden) labels."""
     log_weights, bias = log_weights.clone(), bias.clone()
@@ -243,7 +244,7 @@ def _fit_prior(
 
     def closure() -> float:
         prior = _prior(views, log_weights, bias)
-        posterior, likelihood = _posterior(prior, witness)
+        posterior, likelihood = _posterior(prior, known)
         drawn = posterior.sub_(prior)  # the gradient of the log-likelihood with respect to the logits
         log_weights.grad = -log_weights.exp() * (views.flatten(1) @ drawn.flatten()) / len(drawn)
         bias.grad = 2 * BIAS_PENALTY * bias / len(bias) - drawn.mean(0)

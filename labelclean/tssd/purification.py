@@ -213,7 +213,7 @@ def training_pairs(
 
 
 def draw_wrong(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
-    """A wrong label for each row, (N,), drawn by what the channel makes of its label, (N, K)."""
+    """A label for each row other than its own, (N,), drawn with the chances of the classes, (N, K)."""
     num_rows, num_classes = chances.shape
     confusions = chances + 1e-4
     confusions[np.arange(num_rows), labels] = 0

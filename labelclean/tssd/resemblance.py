@@ -20,6 +20,7 @@ RIDGE, RIDGE_ROWS = 0.05, 1000
 other mistakes by it."""
 
 LARGEST = 1.5
+"""s ends here: mistakes hardly fall more on what the image looks like than its probabilities."""
 
 MOST_CLASSES = 100
 """With more of them s stays 0: fitting it takes N K**2 steps."""
@@ -44,7 +45,7 @@ def concentration(transition: torch.Tensor, rows: torch.Tensor) -> float:
     return (float(same) - most_even) / (1 - most_even)
 
 
-def appeal(prior: torch.Tensor, resemblance: float) -> torch.Tensor:
+def appeal_of(prior: torch.Tensor, resemblance: float) -> torch.Tensor:
     """pi(c | x)**s: how far each class draws the mistakes about an image, (N, K); (1, K) where all images are alike."""
     return prior.clamp_min(LEAST).pow(resemblance) if resemblance else prior.new_ones(1, prior.shape[1])
 
@@ -59,7 +60,7 @@ def witness(transition: torch.Tensor, appeal: torch.Tensor, given: torch.Tensor)
 
     Args:
         transition: T, (K, K).
-        appeal: see there, (N, K) or (1, K).
+        appeal: of `appeal_of`, (N, K) or (1, K).
         given: labels, (N,).
     """
     mistakes = mistakes_in(transition)
@@ -125,11 +126,11 @@ def improve(
         prior, posterior: P(true class | image), and given the label as well, (N, K).
     """
     logs = prior.clamp_min(LEAST).log()
-    draws = (resemblance * logs).exp()
+    appeal = (resemblance * logs).exp()
     mistakes, tiny = mistakes_in(transition).T, torch.finfo(prior.dtype).tiny
     wrong = posterior.scatter(1, given[:, None], 0.0)
-    reach = (draws @ mistakes).clamp_min(tiny)
-    mean, square = ((draws * power) @ mistakes / reach for power in (logs, logs.square()))
+    reach = (appeal @ mistakes).clamp_min(tiny)
+    mean, square = ((appeal * power) @ mistakes / reach for power in (logs, logs.square()))
     penalty = 2 * RIDGE * (len(given) + RIDGE_ROWS)
     slope = (wrong * (_of(logs, given) - mean)).sum() - penalty * resemblance
     bend = (wrong * (square - mean.square())).sum() + penalty
