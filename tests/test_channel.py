@@ -184,17 +184,32 @@ def test_many_classes_take_fewer_rows_but_twenty_for_each_in_the_mean(monkeypatc
     seen = []
     rng = np.random.default_rng(0)
 
-    def watched(views: torch.Tensor, given: torch.Tensor, *_: object) -> None:
-        seen.append(views.shape[1])
+    def watched(scores: object, labels: object, known: object, sample: IntArray) -> None:
+        seen.append(len(sample))
         raise InterruptedError
 
-    monkeypatch.setattr(channels, "_maximise", watched)
+    monkeypatch.setattr(channels, "_Maximisation", watched)
     monkeypatch.setattr(channels, "MAX_ROWS", 1000)
     monkeypatch.setattr(channels, "MAX_SCORES", 8000)
     for num_classes in (4, 16, 30, 60):
         with pytest.raises(InterruptedError):
             fit_channel([np.zeros((1100, num_classes))], np.zeros(1100, int), rng=rng)
     assert seen == [1000, 500, 600, 1000]
+
+
+def test_second_look_takes_fewer_rows_still(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    whole = channels._sample
+
+    def watched(known: IntArray, max_rows: int, rng: np.random.Generator) -> IntArray:
+        seen.append(whole(known, max_rows, rng))
+        return seen[-1]
+
+    scores, _, labels = planted(symmetric(0.2))
+    monkeypatch.setattr(channels, "_sample", watched)
+    monkeypatch.setattr(channels, "MOST_SCORES", 3000)
+    fit_channel([scores], labels, rng=np.random.default_rng(0))
+    assert [len(rows) for rows in seen] == [len(labels), 3000 // scores.shape[1]]
 
 
 def test_posteriors_equal_a_hand_computation():

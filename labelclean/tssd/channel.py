@@ -24,6 +24,7 @@ from labelclean.tssd.numbers import softmax
 from labelclean.tssd.resemblance import (
     CONCENTRATED,
     MOST_CLASSES,
+    MOST_SCORES,
     appeal_of,
     concentration,
     count_labels,
@@ -119,27 +120,13 @@ def fit_channel(
     if not scores or any(view.shape != (len(labels), scores[0].shape[1]) for view in scores):
         raise ValueError(f"scores of shapes {[view.shape for view in scores]} for {len(labels)} labels")
     known = np.full(len(labels), UNKNOWN) if golden is None else golden
-    others, num_classes = np.flatnonzero(known == UNKNOWN), scores[0].shape[1]
+    num_classes = scores[0].shape[1]
     max_rows = min(MAX_ROWS, max(MAX_SCORES // num_classes, LEAST_PER_CLASS * num_classes))
-    if len(others) > max_rows:
-        chosen = rng.choice(others, max_rows, replace=False)
-        sample = np.concatenate([np.flatnonzero(known != UNKNOWN), chosen])
-        scores, labels, known = [view[sample] for view in scores], labels[sample], known[sample]
-
-    views = torch.from_numpy(np.stack(scores)).double()
-    given, truth = torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(known.astype(np.int64))
-    with _threads(1 if views.numel() < SMALL else torch.get_num_threads()):
-        return _maximise(views, given, truth, pull, num_iterations)
-
-
-def _maximise(
-    views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, pull: float, num_iterations: int
-) -> NoiseChannel:
-    """The EM itself, on scores (V, N, K): all images of a class alike at first, then by what they look like."""
-    fit = _Maximisation(views, given, truth)
+    fit = _Maximisation(scores, labels, known, _sample(known, max_rows, rng))
     fit.settle(num_iterations, pull=pull)
-    if fit.num_classes <= MOST_CLASSES and concentration(fit.transition, fit.class_rows()) < CONCENTRATED:
-        fit = _Maximisation(views, given, truth, resemblance=1.0)  # from 0 it may never find a way up
+    if num_classes <= MOST_CLASSES and concentration(fit.transition, fit.class_rows()) < CONCENTRATED:
+        sample = _sample(known, min(max_rows, MOST_SCORES // num_classes), rng)
+        fit = _Maximisation(scores, labels, known, sample, resemblance=1.0)  # from 0 it may never find a way up
         fit.settle(4 * num_iterations, pull=pull)
     return NoiseChannel(
         transition=fit.transition.numpy(),
@@ -149,14 +136,36 @@ def _maximise(
     )
 
 
-class _Maximisation:
-    """What the EM has found so far: T, the score weights and the bias that make the prior, and the resemblance."""
+def _sample(known: IntArray, max_rows: int, rng: np.random.Generator) -> IntArray:
+    """The golden rows, and no more than so many of the others."""
+    golden, others = np.flatnonzero(known != UNKNOWN), np.flatnonzero(known == UNKNOWN)
+    if len(others) <= max_rows:
+        return np.arange(len(known))
+    return np.concatenate([golden, rng.choice(others, max_rows, replace=False)])
 
-    def __init__(self, views: torch.Tensor, given: torch.Tensor, truth: torch.Tensor, *, resemblance: float = 0.0):
-        self.views, self.given, self.num_classes = views, given, views.shape[2]
-        rows = torch.bincount(given, minlength=self.num_classes).double()
+
+class _Maximisation:
+    """What the EM has found so far: T, the score weights and the bias that make the prior, and the resemblance.
+
+    All images of a class are alike to it where it begins with a resemblance of 0.
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[FloatArray],
+        labels: IntArray,
+        known: IntArray,
+        sample: IntArray,
+        *,
+        resemblance: float = 0.0,
+    ):
+        self.views = torch.from_numpy(np.stack([view[sample] for view in scores])).double()
+        self.given = torch.from_numpy(labels[sample].astype(np.int64))
+        truth = torch.from_numpy(known[sample].astype(np.int64))
+        self.num_classes = self.views.shape[2]
+        rows = torch.bincount(self.given, minlength=self.num_classes).double()
         self.transition = join(torch.full((self.num_classes,), INITIAL_FIDELITY).double(), spread(rows))
-        self.log_weights = torch.full((len(views),), -np.log(len(views))).double()
+        self.log_weights = torch.full((len(self.views),), -np.log(len(self.views))).double()
         self.bias = torch.zeros(self.num_classes).double()
         self.resemblance, self._by_image = resemblance, resemblance > 0
         self._settled = truth != UNKNOWN
@@ -165,6 +174,10 @@ class _Maximisation:
 
     def settle(self, num_iterations: int, *, pull: float) -> None:
         """Iterate until T stands still, freely at first and then drawn to its plainest form."""
+        with _threads(1 if self.views.numel() < SMALL else torch.get_num_threads()):
+            self._settle(num_iterations, pull)
+
+    def _settle(self, num_iterations: int, pull: float) -> None:
         shrinkage, is_final = FREE, False
         for iteration in range(num_iterations):
             is_refit = iteration % REFIT_PRIOR_EVERY == 0

@@ -22,8 +22,8 @@ other mistakes by it."""
 LARGEST = 1.5
 """s ends here: mistakes hardly fall more on what the image looks like than its probabilities."""
 
-MOST_CLASSES = 100
-"""With more of them s stays 0: fitting it takes N K**2 steps."""
+MOST_CLASSES, MOST_SCORES = 30, 100_000
+"""With more classes s stays 0, since fitting it takes N K**2 steps; rows with more scores are drawn from at random."""
 
 CONCENTRATED = 0.35
 """Concentration from which on s stays 0: T alone says where mistakes fall. Models that were taught such labels expect
