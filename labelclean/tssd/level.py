@@ -66,7 +66,7 @@ def likeness(prior: FloatArray, labels: IntArray) -> tuple[float, float]:
 def correct_level(odds: FloatArray, prior: FloatArray, labels: IntArray) -> FloatArray:
     """Log-odds that labels are right, (N,), shifted all alike by what the kind of noise says about their level.
 
-    The turning point and the largest shifts are those that suit 30 stored runs on five data sets, with labels that
+    The turning point and the largest shifts are those that suit 45 stored runs on five data sets, with labels that
     people gave and wrong ones planted in five ways; see docs/evidence.md.
 
     Args:
