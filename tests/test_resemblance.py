@@ -43,6 +43,22 @@ def planted(
     return log_probs, truth, np.where(wrong, draw(others / others.sum(axis=1, keepdims=True), rng), truth)
 
 
+def even(num_classes: int) -> torch.Tensor:
+    """T with a tenth for every other label."""
+    return torch.full((num_classes, num_classes), 0.1, dtype=torch.float64) + (1 - 0.1 * num_classes) * torch.eye(
+        num_classes, dtype=torch.float64
+    )
+
+
+def after_steps(prior: torch.Tensor, truth: IntArray, given: IntArray, *, num_steps: int = 5) -> float:
+    """The resemblance that so many steps from 0 find, with the true classes known."""
+    known = torch.nn.functional.one_hot(torch.from_numpy(truth), prior.shape[1]).double()
+    found = 0.0
+    for _ in range(num_steps):
+        found = improve(found, prior, known, even(prior.shape[1]), torch.from_numpy(given))
+    return found
+
+
 def test_chances_by_hand():
     appeal = appeal_of(PRIOR, 1.0)
     # image 0, class 0: .2 wrong, of which .15 * .3 to .05 * .2, so 9 to 2
@@ -82,9 +98,8 @@ def test_counts_take_off_what_the_images_explain():
     prior, labels = torch.from_numpy(np.exp(log_probs)), torch.from_numpy(given)
     known = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
     plain = np.histogram2d(truth, given, bins=4)[0]
-    even = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
-    np.testing.assert_allclose(count_labels(known, even, appeal_of(prior, 0.0), labels), plain)
-    counts = count_labels(known, even, appeal_of(prior, 1.0), labels)
+    np.testing.assert_allclose(count_labels(known, even(4), appeal_of(prior, 0.0), labels), plain)
+    counts = count_labels(known, even(4), appeal_of(prior, 1.0), labels)
     np.testing.assert_allclose(counts.sum(dim=1), plain.sum(axis=1))
     np.testing.assert_allclose(counts.diagonal(), np.diag(plain))
     # without the images' share no class is preferred
@@ -97,11 +112,7 @@ def test_counts_take_off_what_the_images_explain():
 def test_steps_find_the_planted_resemblance(monkeypatch: pytest.MonkeyPatch, strength: float):
     monkeypatch.setattr(resemblance, "RIDGE", 0.0)
     log_probs, truth, given = planted(0.4, strength)
-    known = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
-    even = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
-    found = 0.0
-    for _ in range(5):
-        found = improve(found, torch.from_numpy(np.exp(log_probs)), known, even, torch.from_numpy(given))
+    found = after_steps(torch.from_numpy(np.exp(log_probs)), truth, given)
     assert found == pytest.approx(strength, abs=0.08)
 
 
@@ -147,8 +158,7 @@ def test_concentration_by_hand():
     one = torch.tensor([[0.8, 0.2, 0.0], [0.0, 0.9, 0.1], [0.3, 0.0, 0.7]], dtype=torch.float64)
     rows = torch.tensor([5.0, 10.0, 5.0], dtype=torch.float64)
     assert concentration(one, rows) == pytest.approx(1)
-    even = torch.full((3, 3), 0.1, dtype=torch.float64) + 0.7 * torch.eye(3, dtype=torch.float64)
-    assert concentration(even, rows) == pytest.approx(0)
+    assert concentration(even(3), rows) == pytest.approx(0)
     # 1 and 4 wrong labels of one and of both kinds: (1 * 1 + 4 * .5) / 5, of what lies between .5 and 1
     mixed = torch.tensor([[0.8, 0.2, 0.0], [0.2, 0.6, 0.2], [0.0, 0.0, 1.0]], dtype=torch.float64)
     assert concentration(mixed, rows) == pytest.approx(0.2)
@@ -159,30 +169,17 @@ def test_concentration_by_hand():
 @pytest.mark.parametrize("ridge", ["RIDGE", "RIDGE_ROWS"])
 def test_ridge_holds_the_resemblance_back(monkeypatch: pytest.MonkeyPatch, ridge: str):
     log_probs, truth, given = planted(0.4, 0.8)
-    known = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
-    even = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4, dtype=torch.float64)
-
-    def after_steps() -> float:
-        found = 0.0
-        for _ in range(5):
-            found = improve(found, torch.from_numpy(np.exp(log_probs)), known, even, torch.from_numpy(given))
-        return found
-
-    held = after_steps()
+    prior = torch.from_numpy(np.exp(log_probs))
+    held = after_steps(prior, truth, given)
     monkeypatch.setattr(resemblance, ridge, 0.0)
-    assert 0.1 < held < after_steps() - 0.02
+    assert 0.1 < held < after_steps(prior, truth, given) - 0.02
 
 
 def test_resemblance_ends_somewhere(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(resemblance, "RIDGE", 0.0)
     prior = torch.tensor([[0.5, 0.49, 0.01]], dtype=torch.float64).expand(4000, -1)
-    given = torch.ones(4000, dtype=torch.int64)
-    known = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64).expand(4000, -1)
-    even = torch.full((3, 3), 0.1, dtype=torch.float64) + 0.7 * torch.eye(3, dtype=torch.float64)
-    found = 0.0
-    for _ in range(50):
-        found = improve(found, prior, known, even, given)
-    assert found == LARGEST
+    zeros = np.zeros(4000, dtype=np.int64)
+    assert after_steps(prior, zeros, zeros + 1, num_steps=50) == LARGEST
 
 
 def test_little_resemblance_is_seen_where_none_is_planted():

@@ -201,7 +201,7 @@ class _Maximisation:
         self._look()
         if self._by_image:
             self.resemblance = improve(self.resemblance, self.prior, self._posterior(), self.transition, self.given)
-            self._look()
+            self.appeal = appeal_of(self.prior, self.resemblance)
 
     def _look(self) -> None:
         """Follow the weights, the bias and the resemblance with what is computed from them for each row."""
