@@ -23,6 +23,7 @@ from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.numbers import softmax
 from labelclean.tssd.resemblance import (
     CONCENTRATED,
+    LARGEST,
     MOST_CLASSES,
     MOST_SCORES,
     appeal_of,
@@ -33,13 +34,22 @@ from labelclean.tssd.resemblance import (
     witness,
     wrong_chances,
 )
-from labelclean.tssd.shrinkage import FREE, PULL, draw_together, fit_shrinkage, join, spread
+from labelclean.tssd.shrinkage import FREE, PULL, Shrinkage, draw_together, fit_shrinkage, join, spread
+from labelclean.tssd.stride import stride
 
-REFIT_PRIOR_EVERY = 5
-"""EM iterations between two updates of the score weights and the bias, which cost far more than one of T."""
+MOST_STEPS = 120
+"""EM steps at most with T free, and as many once it is drawn to its plainest form."""
 
-STANDSTILL = 1e-4
-"""EM has converged when no entry of T moves by more in a step that left the prior alone."""
+TRANSITION_STEPS, PRIOR_STEPS = 3, 5
+"""In one of them: updates of T, and iterations of L-BFGS on the score weights and the bias, which cost far more."""
+
+STANDSTILL, RESEMBLANCE_STANDSTILL = 5e-4, 1e-3
+"""EM has converged when no entry of T moves by more in a step, nor the resemblance."""
+
+SLACK = 1e-3
+"""Nats for each row that a stride may cost: looked at is the likelihood without T's prior, with which it is climbed."""
+
+LOG_WEIGHTS = (-6.0, 3.0)
 
 SMALL = 2_000_000
 """Scores up to which one thread is the fastest; several are many times slower when other work is going on."""
@@ -100,7 +110,6 @@ def fit_channel(
     *,
     golden: IntArray | None = None,
     pull: float = PULL,
-    num_iterations: int = 100,
     rng: np.random.Generator,
 ) -> NoiseChannel:
     """Estimate the channel by expectation-maximisation.
@@ -111,8 +120,6 @@ def fit_channel(
         labels: given labels, (N,) in [0, K).
         golden: true labels where they are known, UNKNOWN elsewhere, (N,).
         pull: how strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class.
-        num_iterations: EM steps at most with all images of a class alike, and four times as many by what they look
-            like; both end earlier once T stands still.
         rng: draws a sample of the rows where there are more than enough.
     Raises:
         ValueError: no view, or the shapes differ.
@@ -123,15 +130,15 @@ def fit_channel(
     num_classes = scores[0].shape[1]
     max_rows = min(MAX_ROWS, max(MAX_SCORES // num_classes, LEAST_PER_CLASS * num_classes))
     fit = _Maximisation(scores, labels, known, _sample(known, max_rows, rng))
-    fit.settle(num_iterations, pull=pull)
+    fit.settle(pull)
     if num_classes <= MOST_CLASSES and concentration(fit.transition, fit.class_rows()) < CONCENTRATED:
         sample = _sample(known, min(max_rows, MOST_SCORES // num_classes), rng)
         fit = _Maximisation(scores, labels, known, sample, resemblance=1.0)  # from 0 it may never find a way up
-        fit.settle(4 * num_iterations, pull=pull)
+        fit.settle(pull)
     return NoiseChannel(
-        transition=fit.transition.numpy(),
-        weights=fit.log_weights.exp().numpy(),
-        bias=fit.bias.numpy(),
+        transition=fit.transition.double().numpy(),
+        weights=fit.log_weights.double().exp().numpy(),
+        bias=fit.bias.double().numpy(),
         resemblance=fit.resemblance,
     )
 
@@ -159,41 +166,65 @@ class _Maximisation:
         *,
         resemblance: float = 0.0,
     ):
-        self.views = torch.from_numpy(np.stack([view[sample] for view in scores])).double()
+        self.views = torch.from_numpy(np.stack([view[sample] for view in scores])).float()
         self.given = torch.from_numpy(labels[sample].astype(np.int64))
         truth = torch.from_numpy(known[sample].astype(np.int64))
         self.num_classes = self.views.shape[2]
-        rows = torch.bincount(self.given, minlength=self.num_classes).double()
-        self.transition = join(torch.full((self.num_classes,), INITIAL_FIDELITY).double(), spread(rows))
-        self.log_weights = torch.full((len(self.views),), -np.log(len(self.views))).double()
-        self.bias = torch.zeros(self.num_classes).double()
+        rows = torch.bincount(self.given, minlength=self.num_classes).float()
+        self.transition = join(torch.full((self.num_classes,), INITIAL_FIDELITY).float(), spread(rows))
+        self.log_weights = torch.full((len(self.views),), -np.log(len(self.views))).float()
+        self.bias = torch.zeros(self.num_classes).float()
         self.resemblance, self._by_image = resemblance, resemblance > 0
         self._settled = truth != UNKNOWN
-        self._known = torch.nn.functional.one_hot(truth[self._settled], self.num_classes).double()
+        self._known = torch.nn.functional.one_hot(truth[self._settled], self.num_classes).float()
         self._look()
 
-    def settle(self, num_iterations: int, *, pull: float) -> None:
-        """Iterate until T stands still, freely at first and then drawn to its plainest form."""
+    def settle(self, pull: float) -> None:
+        """Climb until T stands still, freely at first and then drawn to its plainest form."""
         with _threads(1 if self.views.numel() < SMALL else torch.get_num_threads()):
-            self._settle(num_iterations, pull)
-
-    def _settle(self, num_iterations: int, pull: float) -> None:
-        shrinkage, is_final = FREE, False
-        for iteration in range(num_iterations):
-            is_refit = iteration % REFIT_PRIOR_EVERY == 0
-            if is_refit:
-                self._refit()
-            counts = count_labels(self._posterior(), self.transition, self.appeal, self.given)
-            before, self.transition = self.transition, draw_together(counts, shrinkage)
-            stands_still = not is_refit and (self.transition - before).abs().max() < STANDSTILL
-            if is_final and stands_still:
-                break
-            if not is_final and (stands_still or iteration >= num_iterations // 2):
-                shrinkage, is_final = fit_shrinkage(counts, pull=pull), True
+            counts = self._climb(FREE)
+            self._climb(fit_shrinkage(counts, pull=pull))
 
     def class_rows(self) -> torch.Tensor:
         """Expected rows of each true class, (K,)."""
         return self._posterior().sum(0)
+
+    def _climb(self, shrinkage: Shrinkage) -> torch.Tensor:
+        """Steps, and after every other one a stride where they lead; the last expected counts, (K, K)."""
+        for _ in range(MOST_STEPS // 2):
+            transition, resemblance, start = self.transition, self.resemblance, self._place()
+            counts = self._step(shrinkage)
+            moved = float((self.transition - transition).abs().max())
+            if moved < STANDSTILL and abs(self.resemblance - resemblance) < RESEMBLANCE_STANDSTILL:
+                break
+            first = self._place()
+            counts = self._step(shrinkage)
+            second, likelihood = self._place(), self._log_likelihood()
+            self._go_to(stride(start, first, second))
+            if not self._log_likelihood() > likelihood - SLACK:
+                self._go_to(second)
+        return counts
+
+    def _step(self, shrinkage: Shrinkage) -> torch.Tensor:
+        """The prior, the resemblance, and T by the counts that they lead to expect, (K, K), which are returned."""
+        self._refit()
+        for _ in range(TRANSITION_STEPS):
+            counts = count_labels(self._posterior(), self.transition, self.appeal, self.given)
+            self.transition = draw_together(counts, shrinkage)
+        return counts
+
+    def _place(self) -> torch.Tensor:
+        """All that is fitted, without bounds but the resemblance's, (K * K + V + K + 1,)."""
+        logs = self.transition.clamp_min(EPSILON).log().flatten()
+        return torch.cat([logs, self.log_weights, self.bias, self.bias.new_tensor([self.resemblance])])
+
+    def _go_to(self, place: torch.Tensor) -> None:
+        sizes = [self.num_classes**2, len(self.views), self.num_classes, 1]
+        logs, log_weights, self.bias, resemblance = torch.split_with_sizes(place, sizes)
+        self.transition = logs.view(self.num_classes, -1).softmax(1)
+        self.log_weights = log_weights.clamp(*LOG_WEIGHTS)
+        self.resemblance = min(max(float(resemblance), 0.0), LARGEST) if self._by_image else 0.0
+        self._look()
 
     def _refit(self) -> None:
         """A step of the prior, and then of the resemblance."""
@@ -213,6 +244,10 @@ class _Maximisation:
         found = witness(self.transition, self.appeal, self.given)
         found[self._settled] = self._known
         return found
+
+    def _log_likelihood(self) -> float:
+        """Of what is known of a row's label, in the mean, in nats."""
+        return float(_posterior(self.prior, self._likelihoods())[1].log().mean())
 
     def _posterior(self) -> torch.Tensor:
         return _posterior(self.prior, self._likelihoods())[0]
@@ -253,7 +288,7 @@ def _fit_prior(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-weights and class bias that maximise the likelihood of the given (and golden) labels."""
     log_weights, bias = log_weights.clone(), bias.clone()
-    solver = torch.optim.LBFGS([log_weights, bias], max_iter=15, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([log_weights, bias], max_iter=PRIOR_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         prior = _prior(views, log_weights, bias)
@@ -264,4 +299,4 @@ def _fit_prior(
         return float(BIAS_PENALTY * bias.square().mean() - likelihood.log().mean())
 
     solver.step(closure)  # type: ignore[no-untyped-call]
-    return log_weights.clamp(-6, 3), bias
+    return log_weights.clamp(*LOG_WEIGHTS), bias
