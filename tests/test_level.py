@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelclean.records import FloatArray, IntArray
-from labelclean.tssd.level import ALL_BUT_CLEAN, FEW_ROWS, TOO_HIGH, TOO_LOW, correct_level, likeness
+from labelclean.tssd.level import FEW_ROWS, MANY, TOO_HIGH, TOO_LOW, correct_level, likeness
 from labelclean.tssd.numbers import log_odds, sigmoid
 
 NUM_ROWS, NUM_CLASSES = 3000, 6
@@ -45,11 +45,21 @@ def test_likeness_tells_noise_along_the_confusions_from_other_noise():
 def test_level_moves_against_what_the_noise_hides(step: int | None, expected: float):
     prior, truth = wavering()
     labels = mislabelled(truth, step)
-    odds = log_odds(np.where(labels == truth, 0.9, 0.2))
+    odds = log_odds(np.where(labels == truth, 0.6, 0.2))  # more than MANY are taken for wrong
     moved = correct_level(odds, prior, labels) - odds
     assert np.ptp(moved) < 1e-12
     number = likeness(prior, labels)[1]
     assert moved[0] == pytest.approx(expected * number / (number + FEW_ROWS), rel=0.1)
+
+
+def test_the_fewer_are_wrong_the_fewer_go_unseen():
+    prior, truth = wavering()
+    labels = mislabelled(truth, 1)
+    moved = []
+    for right in (0.6, 0.95):
+        odds = log_odds(np.where(labels == truth, right, 0.2))
+        moved.append((correct_level(odds, prior, labels) - odds)[0])
+    assert moved[1] / moved[0] == pytest.approx((0.8 * 0.05 + 0.2 * 0.8) / MANY, rel=0.05)
 
 
 def test_clean_labels_are_hardly_doubted_more():
@@ -58,8 +68,8 @@ def test_clean_labels_are_hardly_doubted_more():
     labels = mislabelled(truth, 1)
     sure = log_odds(np.where(labels == truth, 0.999, 0.95))
     noise = 1 - sigmoid(sure).mean()
-    assert noise < ALL_BUT_CLEAN / 4
-    assert 0 > (correct_level(sure, prior, labels) - sure)[0] > -TOO_LOW * noise / ALL_BUT_CLEAN
+    assert noise < MANY / 20
+    assert 0 > (correct_level(sure, prior, labels) - sure)[0] > -TOO_LOW * noise / MANY
 
 
 def test_little_is_moved_where_little_is_seen():
@@ -87,7 +97,7 @@ def test_two_classes_and_a_stray_label_tell_nothing():
         three = np.hstack([prior * (1 - stray), np.full((NUM_ROWS, 1), stray)])
         labels = mislabelled(truth, 1, 2)
         labels[:5] = 2
-        assert abs(correct_level(odds, three, labels)[0]) < 0.05
+        assert abs(correct_level(odds, three, labels)[0]) < TOO_LOW / 8
 
 
 def test_two_classes_tell_nothing():

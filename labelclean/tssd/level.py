@@ -21,15 +21,16 @@ SURE = 0.9
 TURNING_POINT, WIDTH = 0.7, 0.06
 """Likeness at which the level is right as it is, and how far from there it is nearly as wrong as it gets."""
 
-TOO_HIGH, TOO_LOW = 0.3, 0.45
+TOO_HIGH, TOO_LOW = 0.3, 0.5
 """What the log-odds of right labels are off by, at most: where noise falls elsewhere, and along the confusions."""
 
 FEW_ROWS = 25
 """So many plainly wrong labels are worth half of what many would be."""
 
-ALL_BUT_CLEAN = 0.1
-"""Share of wrong labels below which noise is not said to be underestimated in full: the doubts on clean labels are the
-model's own mistakes, which fall along its confusions as well."""
+MANY = 0.4
+"""Share of wrong labels from which on noise is said to be underestimated in full. The fewer there are the fewer were
+taught, and the less does a model expect them; the doubts on clean labels are its own mistakes, which fall along its
+confusions as well."""
 
 
 def likeness(prior: FloatArray, labels: IntArray) -> tuple[float, float]:
@@ -66,8 +67,8 @@ def likeness(prior: FloatArray, labels: IntArray) -> tuple[float, float]:
 def correct_level(odds: FloatArray, prior: FloatArray, labels: IntArray) -> FloatArray:
     """Log-odds that labels are right, (N,), shifted all alike by what the kind of noise says about their level.
 
-    The turning point and the largest shifts are those that suit 45 stored runs on five data sets, with labels that
-    people gave and wrong ones planted in five ways; see docs/evidence.md.
+    The turning point and the largest shifts are those that suit stored runs on five data sets, with labels that people
+    gave and wrong ones planted in five ways; see docs/evidence.md.
 
     Args:
         odds: as they were found, (N,).
@@ -80,7 +81,7 @@ def correct_level(odds: FloatArray, prior: FloatArray, labels: IntArray) -> Floa
     if side > 0:
         return odds + TOO_HIGH * side
     noise = 1 - float(sigmoid(odds).mean())
-    return odds + TOO_LOW * side * min(1.0, noise / ALL_BUT_CLEAN)
+    return odds + TOO_LOW * side * min(1.0, noise / MANY)
 
 
 def _shares(counts: FloatArray) -> FloatArray:
