@@ -70,7 +70,9 @@ def second_only(start: torch.Tensor, first: torch.Tensor, second: torch.Tensor) 
 
 
 def test_channel_ends_where_many_more_steps_would(monkeypatch: pytest.MonkeyPatch):
-    patient, many = climb(monkeypatch, STANDSTILL=1e-5, RESEMBLANCE_STANDSTILL=1e-5, MOST_STEPS=1000)
+    patient, many = climb(
+        monkeypatch, STANDSTILL=1e-5, RESEMBLANCE_STANDSTILL=1e-5, MOST_FREE_STEPS=1000, MOST_STEPS=1000
+    )
     found, some = climb(monkeypatch)
     creeping, _ = climb(monkeypatch, stride=second_only)
     assert some < many

@@ -37,8 +37,8 @@ from labelclean.tssd.resemblance import (
 from labelclean.tssd.shrinkage import FREE, PULL, Shrinkage, draw_together, fit_shrinkage, join, spread
 from labelclean.tssd.stride import stride
 
-MOST_STEPS = 120
-"""EM steps at most with T free, and as many once it is drawn to its plainest form."""
+MOST_FREE_STEPS, MOST_STEPS = 40, 120
+"""EM steps at most with T free, where many classes creep for no use, and once it is drawn to its plainest form."""
 
 TRANSITION_STEPS, PRIOR_STEPS = 3, 5
 """In one of them: updates of T, and iterations of L-BFGS on the score weights and the bias, which cost far more."""
@@ -182,16 +182,16 @@ class _Maximisation:
     def settle(self, pull: float) -> None:
         """Climb until T stands still, freely at first and then drawn to its plainest form."""
         with _threads(1 if self.views.numel() < SMALL else torch.get_num_threads()):
-            counts = self._climb(FREE)
-            self._climb(fit_shrinkage(counts, pull=pull))
+            counts = self._climb(FREE, MOST_FREE_STEPS)
+            self._climb(fit_shrinkage(counts, pull=pull), MOST_STEPS)
 
     def class_rows(self) -> torch.Tensor:
         """Expected rows of each true class, (K,)."""
         return self._posterior().sum(0)
 
-    def _climb(self, shrinkage: Shrinkage) -> torch.Tensor:
+    def _climb(self, shrinkage: Shrinkage, most_steps: int) -> torch.Tensor:
         """Steps, and after every other one a stride where they lead; the last expected counts, (K, K)."""
-        for _ in range(MOST_STEPS // 2):
+        for _ in range(most_steps // 2):
             transition, resemblance, start = self.transition, self.resemblance, self._place()
             counts = self._step(shrinkage)
             moved = float((self.transition - transition).abs().max())
