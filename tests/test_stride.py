@@ -42,7 +42,7 @@ def test_standing_still_stays_there():
 
 
 def lookalikes() -> tuple[FloatArray, IntArray]:
-    """Log-probabilities, and labels of which four in ten are the likelier, the more the image looks like them."""
+    """Log-probabilities, and labels of which four in ten are wrong and fall where the image looks like them."""
     scores, _, labels = planted(0.4, 1.0, num_rows=1500)
     return scores, labels
 

@@ -23,10 +23,10 @@ from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.numbers import softmax
 from labelclean.tssd.resemblance import (
     CONCENTRATED,
-    LARGEST,
     MOST_CLASSES,
     MOST_SCORES,
     appeal_of,
+    bounded,
     concentration,
     count_labels,
     improve,
@@ -223,7 +223,7 @@ class _Maximisation:
         logs, log_weights, self.bias, resemblance = torch.split_with_sizes(place, sizes)
         self.transition = logs.view(self.num_classes, -1).softmax(1)
         self.log_weights = log_weights.clamp(*LOG_WEIGHTS)
-        self.resemblance = min(max(float(resemblance), 0.0), LARGEST) if self._by_image else 0.0
+        self.resemblance = bounded(float(resemblance))
         self._look()
 
     def _refit(self) -> None:

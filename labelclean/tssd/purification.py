@@ -181,7 +181,8 @@ def pool_odds(by_meta: FloatArray, by_channel: FloatArray, *, share_right: float
     def unlikelihood(line: FloatArray) -> float:
         return cross_entropy(line[0] * sure + line[1], goal)
 
-    slope = minimize(unlikelihood, np.array([0.5, 0.5]), method="L-BFGS-B", bounds=[(0.05, 1), (None, None)]).x[0]
+    bounds = [(0.05, 1), (None, None)]
+    slope = minimize(unlikelihood, np.array([0.5, 0.5]), method="L-BFGS-B", bounds=bounds, tol=1e-12).x[0]
     pooled = META_SHARE * slope * sure + (1 - META_SHARE) * by_channel
     shift = brentq(lambda shift: sigmoid(pooled + shift).mean() - share_right, -2 * MAX_ODDS, 2 * MAX_ODDS)
     return np.asarray(pooled + shift)

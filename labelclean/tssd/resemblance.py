@@ -134,4 +134,9 @@ def improve(
     penalty = 2 * RIDGE * (len(given) + RIDGE_ROWS)
     slope = (wrong * (_of(logs, given) - mean)).sum() - penalty * resemblance
     bend = (wrong * (square - mean.square())).sum() + penalty
-    return min(max(resemblance + float(slope / bend), 0.0), LARGEST)
+    return bounded(resemblance + float(slope / bend))
+
+
+def bounded(resemblance: float) -> float:
+    """The nearest in [0, LARGEST]."""
+    return min(max(resemblance, 0.0), LARGEST)

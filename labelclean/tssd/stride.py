@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 LONGEST = 16.0
-"""Strides reach at most so many steps beyond the one that they start with, or there about."""
+"""Strides reach twice as many first steps at most."""
 
 
 def stride(start: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
