@@ -45,7 +45,7 @@ def keep_freed_memory() -> bool:
     """Have the C library keep up to 1 GiB of freed memory for the next batch, where it is glibc; whether it does.
 
     By default it gives large blocks back at once, and the system clears new ones page by page, for every layer of every
-    batch: half of the time of a scan on a CPU (benchmarks/memory.py).
+    batch: half of the time of a scan on a CPU (benchmarks/speed.py).
 
     Source: mallopt(3).
     """

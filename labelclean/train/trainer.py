@@ -24,6 +24,7 @@ from labelclean.errors import ConfigError
 from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore, scan_batch
+from labelclean.train.fusion import fused
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.network import Network, Stint, update_average
 from labelclean.train.scan import FeatureSpace, Scan
@@ -248,7 +249,7 @@ def scan_images(
     """Class probabilities (N, K) and features (N, D) of every image, averaged over the image and its mirror."""
     probs, features = [], []
     num_rows = len(images.rows)
-    network.eval()
+    network = fused(network.eval(), images.batch(np.arange(min(num_rows, 2))))
     with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         for rows in np.array_split(np.arange(num_rows), -(-num_rows // scan_batch(images.device))):
             x = images.batch(rows)

@@ -1,6 +1,6 @@
-"""How much time it saves on a CPU to keep freed memory, and to scan in batches that fit the cache.
+"""How much time it saves on a CPU to keep freed memory, to scan in batches that fit the cache, and to fuse layers.
 
-    python -m benchmarks.memory [BACKBONE] [--side 128] [--rounds 3]
+    python -m benchmarks.speed [BACKBONE] [--side 128] [--rounds 3]
 
 Each way runs in a process of its own, in turns; the ratios are of the medians.
 """
@@ -15,16 +15,17 @@ import time
 from collections.abc import Callable
 
 WAYS = {
-    "given back, batches of 256": (False, 256),
-    "given back, batches of 64": (False, 64),
-    "kept, batches of 256": (True, 256),
-    "kept, batches of 64": (True, 64),
+    "given back, batches of 256": (False, 256, False),
+    "given back, batches of 64": (False, 64, False),
+    "kept, batches of 256": (True, 256, False),
+    "kept, batches of 64": (True, 64, False),
+    "kept, batches of 64, fused": (True, 64, True),
 }
 NUM_IMAGES, TRAIN_BATCH = 256, 32
 
 
 def main() -> None:
-    """Print seconds of a scan and of a training step by each way, and what the last one is of the first."""
+    """Print seconds of a scan and of a training step by each way, and how much faster it is than the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", nargs="?", default="mobilenetv2_100")
     parser.add_argument("--side", type=int, default=128)
@@ -39,7 +40,7 @@ def main() -> None:
         for way, times in found.items():
             words = [args.backbone, "--side", str(args.side), "--way", way]
             run = subprocess.run(
-                [sys.executable, "-m", "benchmarks.memory", *words], capture_output=True, text=True, check=True
+                [sys.executable, "-m", "benchmarks.speed", *words], capture_output=True, text=True, check=True
             )
             times.append(tuple(map(float, run.stdout.split())))
     first = None
@@ -50,13 +51,14 @@ def main() -> None:
               f"   step of {TRAIN_BATCH}: {step:.2f} s ({first[1] / step:.2f}x)")  # fmt: skip
 
 
-def _seconds(backbone: str, side: int, keep: bool, batch: int) -> tuple[float, float]:
+def _seconds(backbone: str, side: int, keep: bool, batch: int, fuse: bool) -> tuple[float, float]:
     """Seconds of a scan of all images and of a training step, medians of five."""
     import torch
 
     from labelclean.config import resolve
     from labelclean.train.backbone import prepare_backbone
     from labelclean.train.device import keep_freed_memory
+    from labelclean.train.fusion import fused
 
     if keep:
         keep_freed_memory()
@@ -65,8 +67,9 @@ def _seconds(backbone: str, side: int, keep: bool, batch: int) -> tuple[float, f
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = 255 * torch.rand(NUM_IMAGES, 3, side, side)
     steps = [_timed(lambda: network.train()(images[:TRAIN_BATCH])[1].sum().backward()) for _ in range(5)]
+    scanned = fused(network.eval(), images[:2]) if fuse else network.eval()
     with torch.inference_mode():
-        scans = [_timed(lambda: [network.eval()(part) for part in images.split(batch)]) for _ in range(5)]
+        scans = [_timed(lambda: [scanned(part) for part in images.split(batch)]) for _ in range(5)]
     return statistics.median(scans), statistics.median(steps)
 
 
