@@ -8,7 +8,6 @@ Each row is predicted by a model that did not see it; the labels are the true on
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def hold_out_truth(data: DataSet, **settings: Any) -> tuple[Cell, FloatArray]:
         settings: of `hold_out_frozen`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        cell = lay_out(dataclasses.replace(data, confusions=None), "none", 0, Path(folder))
+        cell = lay_out(data, "none", 0, Path(folder))
         config = resolve(flags={**data.settings, "effort": "quick"})
         features, _ = Bench(cell, config, Path(folder)).frozen_features()
         return cell, hold_out_frozen(features, cell.true, seed=config.seed, **settings)

@@ -299,7 +299,7 @@ def _explained(error: Exception) -> LabelcleanError | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(
-            f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space, or write elsewhere with --out."
+            f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space there, or write to another disk."
         )
     return None
 

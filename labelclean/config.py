@@ -56,7 +56,7 @@ class FitConfig:
     """small: stride-1 stem without pooling, for small images; auto: small up to 64 px; native: as timm builds it."""
     image_size: int = 0
     """Side in pixels to which images are resized, >= 8; 0: the model's own, or less where the images are smaller: from
-    a random start their median side, from pre-trained weights four times that."""
+    a random start or with stem small their median side, from pre-trained weights four times that otherwise."""
     mean: tuple[float, ...] | None = None
     """Channel means for normalisation, of pixels in [0, 1], one or three; None: the model's own."""
     std: tuple[float, ...] | None = None
@@ -69,7 +69,7 @@ class FitConfig:
     when nothing moves any more."""
     rounds: int = 0
     """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 1 from
-    a random start. Where the backbone stays frozen: at most so many, as with warm_rounds."""
+    a random start. Where the backbone stays frozen: at most so many; 0: warm_rounds, 1 at least."""
     judge: JudgeKind = "auto"
     """Who judges a row. crossfit: two networks, each taught the labels of one half and judging the other half; peer:
     two networks that divide the data for each other; self: one network and its moving average. Of the last two a tenth
@@ -79,11 +79,11 @@ class FitConfig:
     streams: StreamKind = "channel"
     """How a stream's scores become a posterior: the noise channel, or a two-component Gaussian mixture."""
     trust: float = 0.7
-    """Both streams above: certain positive, in [0.5, 1)."""
+    """Both streams above: certain positive, from 0.5 to 0.999."""
     distrust: float = 0.3
-    """Both streams below: certain negative, in (0, trust]."""
+    """Both streams below: certain negative, from 0.001 to trust."""
     certain: float = 0.95
-    """Both streams in the mean of the rounds, and p_clean, above: verdict certain_clean, in [trust, 1)."""
+    """Both streams in the mean of the rounds, and p_clean, above: verdict certain_clean, from trust to 0.999."""
     reject_precision: float = 0.7
     """Uncertain labels are rejected up to a p_clean of one half, and beyond where that raises the expected F1, as long
     as this share of the rejected ones is expected to be wrong, in [0, 1]; 1: up to one half."""
@@ -109,7 +109,7 @@ class FitConfig:
     mixup: float = 0.3
     """Both parameters of MixUp's Beta distribution, >= 0; 0: no MixUp."""
     sharpen: float = 0.5
-    """Temperature for the guesses on unlabelled rows, in (0, 1]."""
+    """Temperature for the guesses on unlabelled rows, from 0.01 to 1."""
     lambda_u: float = 1.0
     """Weight of the unlabelled loss when fully ramped up, >= 0."""
     lambda_r: float = 1.0
@@ -261,9 +261,14 @@ def _without_preset(stored: Mapping[str, Any], effort: str) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if name not in implied or implied[name] != value}
 
 
+LEFT_OPEN = ("device", "judge", "precision")
+"""Settings of which `auto` is satisfied by whatever was chosen."""
+
+
 def contradictions(config: FitConfig, stored: FitConfig, names: Collection[str]) -> list[str]:
-    """Which of the named settings are others in a stored configuration; `auto` leaves them open."""
-    return sorted(name for name in names if getattr(config, name) not in ("auto", getattr(stored, name)))
+    """Which of the named settings are others in a stored configuration."""
+    asked = (name for name in names if not (name in LEFT_OPEN and getattr(config, name) == "auto"))
+    return sorted(name for name in asked if getattr(config, name) != getattr(stored, name))
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from labelclean.config import FitConfig, as_dict, contradictions
 from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
 from labelclean.errors import ResourceError, RunFolderError
-from labelclean.files import write_atomically, write_json
+from labelclean.files import write_atomically, write_json, write_text
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
 from labelclean.records import Findings, Manifest, Reporter
 from labelclean.results.claim import claim, clear_checkpoint
@@ -131,10 +131,16 @@ def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, res
     """Open the checkpoint; the settings of the run, which are its own earlier ones where it is resumed.
 
     Raises:
-        RunFolderError: it is resumed with other settings.
+        RunFolderError: it is resumed with other settings, or by another version.
     """
-    stored = folder.checkpoint / "config.toml"
+    stored, maker = folder.checkpoint / "config.toml", folder.checkpoint / "version"
     if resume and stored.exists():
+        version = maker.read_text(encoding="utf-8") if maker.exists() else "of an unknown version"
+        if version != __version__:
+            raise RunFolderError(
+                f"{folder.path}: the unfinished run is of labelclean {version}, this is {__version__}",
+                hint="Resume it with that version, or start anew with --overwrite.",
+            )
         own = read_config(stored)
         others = contradictions(config, own, chosen)
         if others:
@@ -143,6 +149,7 @@ def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, res
                 hint="Resume with the same settings, or none, or start anew with --overwrite.",
             )
         return own
+    write_text(maker, __version__)
     write_config(stored, config)
     return config
 

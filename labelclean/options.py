@@ -78,7 +78,15 @@ Effort = Annotated[
 ]
 Device = Annotated[str | None, _setting("device", RUN, "auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, _setting("seed", RUN, "Start of every random choice.")]
-Workers = Annotated[int | None, typer.Option(help="Threads that decode images; 0: one per core.", rich_help_panel=RUN)]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=int(config.RANGES["workers"][0]),
+        max=int(config.RANGES["workers"][1]),
+        help="Threads that decode images; 0: one per core.",
+        rich_help_panel=RUN,
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", help="TOML settings, as saved in a run folder; flags win.", rich_help_panel=RUN),

@@ -87,6 +87,8 @@ def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named():
     assert contradictions(FitConfig(seed=3), stored, ("seed",)) == []
     names = ("seed", "certain", "precision")
     assert contradictions(FitConfig(certain=0.8), stored, names) == ["certain", "seed"]
+    given = FitConfig(weights="none", stem="small", device="cuda")
+    assert contradictions(FitConfig(), given, ("weights", "stem", "device")) == ["stem", "weights"]
     of_file = {"effort": "quick"}
     assert contradictions(resolve(flags={}, stored=of_file), stored, of_file) == ["effort"]
 

@@ -208,10 +208,15 @@ def test_column_true_label_wins_over_label():
 
 def test_truth_that_fits_nothing_is_refused():
     table = verdict_table(make_manifest(["a", "b"]), make_findings([0, 1]), {}, metadata={})
-    with pytest.raises(InputError, match=r"truth\.csv: none of its paths"):
+    with pytest.raises(InputError, match=r"truth\.csv: no path with a true label"):
         evaluate(table, pa.table({"path": ["other"], "truth": ["a"]}), source="truth.csv")
     with pytest.raises(InputError, match="no true label column"):
         evaluate(table, pa.table({"path": ["0.png"], "size": ["a"]}))
+    unfilled = pa.table({"path": ["0.png"], "label": ["a"], "chance": ["0.1"], "golden": [""]})
+    with pytest.raises(InputError, match="no true label in column golden"):
+        evaluate(table, unfilled)
+    with pytest.raises(InputError, match="labels are the given ones, as its column chance tells"):
+        evaluate(table, unfilled.drop_columns("golden"))
 
 
 def test_calibration_error_of_known_cases():

@@ -266,6 +266,13 @@ def test_what_cannot_be_exported_is_told(run: Run, finished_run: RunFolder, word
     assert not Path("e.csv").exists()
 
 
+def test_a_budget_of_rows_that_are_all_decided_is_told(run: Run, finished_run: RunFolder):
+    decided = verdict_table(make_manifest(["a", "b"], golden=["a", "a"]), make_findings(range(2)), {}, metadata={})
+    write_verdicts(finished_run.verdicts, decided)
+    code, _, err = run("export", finished_run.path, "--out", "e.csv", "--budget", 2)
+    assert (code, "has a golden label" in err, "--keep" in err) == (1, True, False)
+
+
 # --- a wanted precision
 
 

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -204,6 +205,22 @@ def test_many_rows_are_all_decoded_and_counted(
     found = decode_all(manifest, image_folder, tmp_path / "p", size=SIZE, workers=3, reporter=Counter())
     assert found.pixels[:, 0, 0, 0].tolist() == list(range(50))
     assert Counter.total == 50
+
+
+def test_as_many_threads_decode_as_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each waits until all are there."""
+    num_threads = 4 * (os.cpu_count() or 1)
+    together = Barrier(num_threads, timeout=20)
+    manifest = make_manifest(["a"] * num_threads, paths=[f"{row}.png" for row in range(num_threads)])
+
+    def meet(_: Path) -> bytes:
+        together.wait()
+        return b""
+
+    monkeypatch.setattr("labelclean.data.images.ROWS_PER_TASK", 1)
+    monkeypatch.setattr("labelclean.data.images._read_file", meet)
+    found = decode_all(manifest, tmp_path, tmp_path / "p", size=8, workers=num_threads, reporter=SilentReporter())
+    assert {fault.kind for fault in found.faults.values()} == {"not_an_image"}
 
 
 def test_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -151,8 +151,12 @@ def test_missing_folder_and_index(image_folder: Path, tmp_path: Path):
     with pytest.raises(InputError, match="no such file"):
         read_manifest(image_folder, tmp_path / "gone.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match="directory"):
+    with pytest.raises(InputError, match="Is a directory"):
         read_manifest(image_folder, tmp_path / "folder.csv")
+    (tmp_path / "file.csv").write_text("path,label\n")
+    for name in ("file.csv/within.csv", "file.csv/within.jsonl", "file.csv/within.parquet", f"{'x' * 300}.csv"):
+        with pytest.raises(InputError, match=r"Not a directory|too long"):
+            read_manifest(image_folder, tmp_path / name)
 
 
 @pytest.mark.parametrize(

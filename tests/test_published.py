@@ -284,6 +284,19 @@ def test_damaged_human_labels_are_named(run: Run, cifar: Path, tmp_path: Path):
         assert cause in " ".join(errors.split())
 
 
+@pytest.mark.parametrize(("name", "file"), [("clothing1m", "noisy_label_kv.txt"), ("cifar", "test_batch")])
+def test_a_file_that_cannot_be_read_is_named(
+    run: Run, name: str, file: str, request: pytest.FixtureRequest, tmp_path: Path
+):
+    root: Path = request.getfixturevalue(name)
+    place = next(root.rglob(file))
+    place.unlink()
+    place.mkdir()
+    words = ("cifar10", root, "--split", "test") if name == "cifar" else (name, root)
+    code, _, errors = run("index", *words, "--out", tmp_path / "out")
+    assert (code, f"{file}: Is a directory" in " ".join(errors.split())) == (1, True)
+
+
 def test_lists_from_other_systems(run: Run, clothing1m: Path):
     """A byte order mark, carriage returns, and blanks that are part of a path."""
     (clothing1m / "category_names_eng.txt").write_bytes(b"\xef\xbb\xbfT-Shirt\r\nDown Coat\r\n")

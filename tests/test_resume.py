@@ -184,7 +184,7 @@ def test_other_labels_are_refused(data: Path, tmp_path: Path, run: Run):
 def test_state_of_another_version_is_refused(data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labelclean.train.checkpoint.__version__", "0.0.1")
+        patch.setattr("labelclean.fit.__version__", "0.0.1")
         interrupt_after(patch, "save_round")
         assert run(*fit_words(data, out))[0] == 130
     code, _, err = run(*fit_words(data, out, "--resume"))

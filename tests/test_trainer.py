@@ -24,7 +24,8 @@ from labelclean.train.schedule import (
     SCRATCH,
     Schedule,
     choose_judge,
-    count_rounds,
+    count_frozen_rounds,
+    count_tuned_rounds,
     hold_out_one_in,
     plan_schedule,
 )
@@ -387,8 +388,16 @@ def test_schedule_follows_settings_that_are_given(pretrained: bool):
 
 def test_rounds_are_chosen_by_the_start_or_as_told():
     for pretrained, recipe in ((True, PRETRAINED), (False, SCRATCH)):
-        assert count_rounds(FitConfig(), pretrained=pretrained) == recipe.rounds
-        assert count_rounds(FitConfig(rounds=5), pretrained=pretrained) == 5
+        assert count_tuned_rounds(FitConfig(), pretrained=pretrained) == recipe.rounds
+        assert count_tuned_rounds(FitConfig(rounds=5), pretrained=pretrained) == 5
+
+
+def test_rounds_on_frozen_features_are_as_many_with_and_without_fine_tuning():
+    assert count_frozen_rounds(FitConfig(warm_rounds=0)) == 0
+    assert count_frozen_rounds(FitConfig(rounds=3)) == FitConfig().warm_rounds  # these are of fine-tuning
+    assert count_frozen_rounds(FitConfig(finetune=False)) == FitConfig().warm_rounds
+    assert count_frozen_rounds(FitConfig(finetune=False, rounds=3)) == 3
+    assert count_frozen_rounds(FitConfig(finetune=False, warm_rounds=0)) == 1  # something has to judge
 
 
 def test_training_that_diverges_stops_with_a_remedy(spec: BackboneSpec):

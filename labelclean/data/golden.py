@@ -92,7 +92,8 @@ def _golden_file(file: Path, draw: int) -> list[tuple[str, GoldenLabel]]:
     """
     table, source = read_table(file), str(file)
     path_name = find_column(table, None, PATH_NAMES, what="path", source=source, remedy="call one path")
-    label_name, chance_name = _golden_column(table, source), usual_column(table, (CHANCE_NAME,))
+    label_name = trusted_column(table, (GOLDEN_NAME, *TRUTH_NAMES), what="golden label", source=source)
+    chance_name = usual_column(table, (CHANCE_NAME,))
     paths, labels, chances = (
         as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows)
         for name in (path_name, label_name, chance_name)
@@ -108,22 +109,21 @@ def _golden_file(file: Path, draw: int) -> list[tuple[str, GoldenLabel]]:
     ]
 
 
-def _golden_column(table: pa.Table, source: str) -> str:
-    """The column with the trusted labels, which in a plain list of paths and labels is that of the labels.
+def trusted_column(table: pa.Table, names: tuple[str, ...], *, what: str, source: str) -> str:
+    """The first column of these names, or in a plain list of paths and labels that of the labels.
 
+    Args:
+        what: the labels are, in messages.
     Raises:
         InputError: there is none, or the labels are the given ones, in a file that labelclean wrote.
     """
-    names = (GOLDEN_NAME, *TRUTH_NAMES)
     written = usual_column(table, WRITTEN_NAMES)
     if written is not None and usual_column(table, names) is None:
         raise InputError(
-            f"{source}: no column {GOLDEN_NAME}, and its labels are the given ones, as its column {written} tells",
-            hint=f"Write the right labels into a column {GOLDEN_NAME}; leave the cell empty where they are not known.",
+            f"{source}: no column {names[0]}, and its labels are the given ones, as its column {written} tells",
+            hint=f"Write the right labels into a column {names[0]}; leave the cell empty where they are not known.",
         )
-    return find_column(
-        table, None, (*names, *LABEL_NAMES), what="golden label", source=source, remedy=f"call one {GOLDEN_NAME}"
-    )
+    return find_column(table, None, (*names, *LABEL_NAMES), what=what, source=source, remedy=f"call one {names[0]}")
 
 
 def _chance(text: str | None, place: str) -> float:

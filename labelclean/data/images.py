@@ -105,12 +105,13 @@ def decode_all(
                 faults[row] = Fault(kind=error.kind, message=message)
         return count
 
+    num_threads = workers or os.cpu_count() or 1
     with (
         phase(reporter, "Decoding", manifest.num_rows),
         warnings.catch_warnings(action="ignore"),  # Pillow warns of what it mends by itself
-        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        ThreadPoolExecutor(num_threads) as pool,
     ):
-        for count in _bounded(pool, work, _tasks(manifest.num_rows)):
+        for count in _bounded(pool, work, _tasks(manifest.num_rows), most_queued=2 * num_threads + 2):
             reporter.advance(count)
     return Decoded(pixels, digests, dict(sorted((faults | manifest.faults).items())))
 
@@ -119,10 +120,12 @@ def _tasks(num_rows: int) -> Iterable[range]:
     return (range(start, min(start + ROWS_PER_TASK, num_rows)) for start in range(0, num_rows, ROWS_PER_TASK))
 
 
-def _bounded(pool: ThreadPoolExecutor, work: Callable[[range], int], tasks: Iterable[range]) -> Iterator[int]:
+def _bounded(
+    pool: ThreadPoolExecutor, work: Callable[[range], int], tasks: Iterable[range], *, most_queued: int
+) -> Iterator[int]:
     """Results as they come, with a bounded number of tasks queued, so that an interrupt ends the work soon."""
     tasks = iter(tasks)
-    pending = {pool.submit(work, task) for task in islice(tasks, 2 * (os.cpu_count() or 1) + 2)}
+    pending = {pool.submit(work, task) for task in islice(tasks, most_queued)}
     try:
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -151,7 +154,7 @@ def create_map(file: Path, shape: tuple[int, ...]) -> ByteArray:
             file.unlink()
         raise ResourceError(
             f"{file}: no room for the decoded images, {num_bytes / 2**30:.1f} GiB: {error.strerror}",
-            hint="Free the space, choose another place with --out, or a smaller --image-size.",
+            hint="Free the space, or choose another place (--out, for `check` TMPDIR) or a smaller --image-size.",
         ) from error
 
 

@@ -46,9 +46,9 @@ def read_table(file: Path) -> pa.Table:
         table = _read(file, suffix)
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file", hint="Check the path of the table.") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{file}: {error.strerror}", hint="Give a file that you may read.") from error
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.strerror:  # the system's; readers tell what is wrong with the content
+            raise InputError(f"{file}: {error.strerror}", hint="Give a file that you may read.") from error
         raise _explained(error, file, suffix) from error
     doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if doubled:

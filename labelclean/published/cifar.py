@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from labelclean.config import Split
-from labelclean.errors import ConfigError, InputError
+from labelclean.errors import ConfigError, InputError, why_unreadable
 from labelclean.published.listing import Listing
 from labelclean.published.text import UNPACK
 from labelclean.records import ByteArray, IntArray
@@ -101,6 +101,8 @@ def _load_tensors(file: Path) -> Any:
     try:
         with torch.serialization.safe_globals([*kinds, *names]):
             return torch.load(file, weights_only=True)
+    except OSError as error:
+        raise InputError(f"{file}: {why_unreadable(error)}", hint=UNPACK) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise InputError(f"{file}: not a file of tensors and arrays", hint="Download it again.") from error
 
@@ -119,7 +121,7 @@ def _unpickle(file: Path, *names: str) -> list[Any]:
     try:
         content = _ArrayUnpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
         return [content[name.encode()] for name in names]
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file", hint=UNPACK) from error
+    except OSError as error:
+        raise InputError(f"{file}: {why_unreadable(error)}", hint=UNPACK) from error
     except (pickle.UnpicklingError, EOFError, ValueError, ModuleNotFoundError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not a CIFAR file: {error}", hint="Unpack the set again.") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelclean.errors import InputError
+from labelclean.errors import InputError, why_unreadable
 from labelclean.records import IntArray
 
 UNPACK = "Give the folder into which the data set was unpacked."
@@ -30,13 +30,13 @@ def lines_of(file: Path) -> list[str]:
     """The lines that hold something, without the blanks at their ends.
 
     Raises:
-        InputError: there is no such file, or it is not UTF-8.
+        InputError: the file cannot be read, or is not UTF-8.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
         return [line.rstrip(" \r") for line in lines if line.strip()]
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file", hint=UNPACK) from error
+    except OSError as error:
+        raise InputError(f"{file}: {why_unreadable(error)}", hint=UNPACK) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8", hint="Unpack the file again.") from error
 

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from labelclean.data.columns import LABEL_NAMES, PATH_NAMES, TRUTH_NAMES
+from labelclean.data.columns import GOLDEN_NAME, PATH_NAMES, TRUTH_NAMES
+from labelclean.data.golden import trusted_column
 from labelclean.data.tables import as_strings, find_column
 from labelclean.errors import InputError
 from labelclean.records import NO_CLASS, BoolArray, FloatArray
@@ -31,7 +32,6 @@ from labelclean.results.verdicts import (
     read_metadata,
 )
 
-TRUE_NAMES = (*TRUTH_NAMES, "golden", *LABEL_NAMES)
 NUM_BINS = 15
 
 
@@ -97,8 +97,9 @@ def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> E
             `?` where a label is known to be wrong, but not what would be right.
         source: how messages name the truth.
     Raises:
-        InputError: the truth lacks a column or contradicts itself, none of its paths is among the verdicts, none of
-            its labels is a class of theirs, or golden labels decided all rows that it knows.
+        InputError: the truth lacks a column or any label, holds the given labels as labelclean wrote them, contradicts
+            itself, none of its paths is among the verdicts, none of its labels is a class of theirs, or golden labels
+            decided all rows that it knows.
     """
     true_labels = _true_labels(verdicts["path"].to_pylist(), truth, source)
     has_truth = true_labels.notna().to_numpy() & verdicts["label"].is_valid().to_numpy()
@@ -141,10 +142,12 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Series[Any]:
     """The true label of each row, missing where it is not known."""
     path_name = find_column(truth, None, PATH_NAMES, what="path", source=source, remedy="call one path")
-    label_name = find_column(truth, None, TRUE_NAMES, what="true label", source=source, remedy="call one true_label")
+    label_name = trusted_column(truth, (*TRUTH_NAMES, GOLDEN_NAME), what="true label", source=source)
     known = pd.DataFrame(
         {"path": as_strings(truth[path_name]).to_pylist(), "true": _stripped(as_strings(truth[label_name]))}
     )
+    if known["true"].isna().all():
+        raise InputError(f"{source}: no true label in column {label_name}", hint="Fill in those that you know.")
     known["nth"] = known.groupby("path").cumcount()  # of all rows: the first may be one whose truth is not known
     known = known.dropna()
     rows = pd.DataFrame({"path": paths})
@@ -174,7 +177,8 @@ def _refuse_other_classes(true_labels: pd.Series[Any], classes: set[str], source
     """Stop where no true label is there, or none is a class of the run."""
     if not len(true_labels):
         raise InputError(
-            f"{source}: none of its paths is in the verdict file", hint="Name images as in the index, same spelling."
+            f"{source}: no path with a true label is in the verdict file",
+            hint="Name images as in the index, same spelling.",
         )
     named = set(true_labels) - {NO_CLASS}
     if named and not named & classes:

@@ -138,7 +138,9 @@ def export(
     verdicts = read_verdicts(folder.verdicts)
     selected = select(verdicts, selection)
     if not len(selected.rows):
-        raise InputError("no row is selected: the export would be empty", hint="Choose other verdicts with --keep.")
+        decided = "Each row is unreadable or has a golden label: there is none left to look at."
+        hint = "Choose other verdicts with --keep." if selection.budget is None else decided
+        raise InputError("no row is selected: the export would be empty", hint=hint)
     kept = verdicts.take(pa.array(selected.rows))
     if form == "hf":
         _refuse_other_folder(out, kept["path"].to_pylist())

@@ -71,8 +71,8 @@ def choose_golden(
     chances = inclusion_chances(uncertainty(p_clean), count)
     picked = draw_systematically(chances, np.random.default_rng(seed))
     table = verdicts.take(pa.array(candidates[picked])).select(["path", "label", "suggested_label"])
-    for name, shares in (("p_clean", p_clean), ("chance", chances)):
-        table = table.append_column(name, pa.array(np.round(shares[picked], NUM_DECIMALS)))
+    table = table.append_column("p_clean", pa.array(np.round(p_clean[picked], NUM_DECIMALS)))
+    table = table.append_column("chance", pa.array([float(f"{chance:.6g}") for chance in chances[picked]]))
     table = table.append_column("golden", pa.nulls(len(picked), pa.string()))
     write_csv(out, table)
     return Chosen(num_rows=len(picked), num_candidates=len(candidates), num_golden=int(golden.sum()), file=out)

@@ -198,12 +198,12 @@ def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fau
     num_rows, rows = manifest.num_rows, findings.rows
     golden_ids = manifest.golden_ids[rows]
     outcomes = _outcomes(findings, manifest.label_ids[rows], golden_ids)
-    is_golden = golden_ids != UNKNOWN
+    checked = golden_ids != UNKNOWN
 
     p_clean = np.full(num_rows, 1.0 - findings.noise.value)
-    p_clean[rows] = np.where(is_golden, outcomes == CONFIRMED, findings.p_clean)
+    p_clean[rows] = np.where(checked, outcomes == CONFIRMED, findings.p_clean)
     suggested_ids = np.full(num_rows, UNKNOWN)
-    suggested_ids[rows] = np.where(is_golden, golden_ids, findings.suggested_ids)
+    suggested_ids[rows] = np.where(checked, golden_ids, findings.suggested_ids)
 
     verdicts, reasons = (np.array(names, dtype=object) for names in zip(*OUTCOMES, strict=True))
     verdict, reason = np.full(num_rows, UNREADABLE, dtype=object), np.full(num_rows, "", dtype=object)
@@ -215,7 +215,7 @@ def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fau
         "reason": pa.array(reason).dictionary_encode(),
         "p_clean": pa.array(p_clean.astype(np.float32)),
         "suggested_label": _names_of(suggested_ids, manifest.class_names),
-        "p_suggested": _spread(np.where(is_golden, 1.0, findings.p_suggested), rows, num_rows),
+        "p_suggested": _spread(np.where(checked, 1.0, findings.p_suggested), rows, num_rows),
     }
 
 

@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelclean import __version__
-from labelclean.errors import RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import FloatArray, RoundRecord
 
@@ -64,7 +62,6 @@ class Checkpoint:
     def save_round(self, kept: KeptRound) -> None:
         """Keep a round, in the place of the one before."""
         state = {
-            "version": __version__,
             "number": kept.number,
             "seconds": kept.seconds,
             "arrays": {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in kept.arrays.items()},
@@ -74,20 +71,10 @@ class Checkpoint:
         self._write(self.round_file, lambda file: torch.save(state, file))
 
     def load_round(self) -> KeptRound | None:
-        """The round that was kept last; None: there is none.
-
-        Raises:
-            RunFolderError: another version of labelclean has kept it.
-        """
+        """The round that was kept last; None: there is none."""
         if not self.round_file.exists():
             return None
         state = torch.load(self.round_file, map_location="cpu", weights_only=True)
-        version = state.get("version")
-        if version != __version__:
-            raise RunFolderError(
-                f"{self.folder.parent}: the unfinished run is of labelclean {version}, this is {__version__}",
-                hint="Resume it with that version, or start anew with --overwrite.",
-            )
         history = [RoundRecord(**{**entry, "guards": tuple(entry["guards"])}) for entry in json.loads(state["history"])]
         return KeptRound(
             number=state["number"],

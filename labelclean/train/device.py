@@ -17,7 +17,8 @@ from labelclean.records import ByteArray, IntArray
 from labelclean.train.backbone import BackboneSpec
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 2**30
+KEPT_BYTES, OLDER_MOST = 2**30, 2**25
+"""What is kept, and the most that older versions of glibc let one block be to keep it."""
 
 GPU_SHARE = 0.4
 """Share of the free GPU memory that the images may take; beyond it they stay on the host."""
@@ -52,7 +53,9 @@ def keep_freed_memory() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(option, KEPT_BYTES) for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+    if mallopt is None or not mallopt(M_TRIM_THRESHOLD, KEPT_BYTES):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_THRESHOLD, OLDER_MOST))
 
 
 def scan_batch(device: torch.device) -> int:

@@ -23,7 +23,7 @@ from labelclean.records import (
 )
 from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
-from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores
+from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, nearest, outlier_scores
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import bin_rows
 from labelclean.tssd.level import correct_level
@@ -108,9 +108,9 @@ def _wrong_labels(labels: Labels, *, ways: tuple[FloatArray, ...], blind: FloatA
     )
 
 
-def _nearest_of_all(scan: Scan, groups: IntArray, num_neighbors: int = 5) -> tuple[IntArray, FloatArray]:
+def _nearest_of_all(scan: Scan, groups: IntArray) -> tuple[IntArray, FloatArray]:
     """The nearest neighbours and their similarities, (N, k) both, with those of the row's own group."""
-    rows, similarities = scan.neighbor_rows[:, :num_neighbors].copy(), scan.similarities[:, :num_neighbors].copy()
+    rows, similarities = scan.neighbor_rows[:, :NUM_NEAREST].copy(), scan.similarities[:, :NUM_NEAREST].copy()
     members = in_company(groups)
     if len(members):
         rows[members], similarities[members] = nearest(scan.spaces[0].features, members, rows.shape[1])

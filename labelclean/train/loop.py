@@ -25,7 +25,7 @@ from labelclean.train.folds import assign_folds
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
-from labelclean.train.schedule import choose_judge, count_rounds, hold_out_one_in, plan_schedule
+from labelclean.train.schedule import choose_judge, count_frozen_rounds, hold_out_one_in, plan_schedule
 from labelclean.train.trainer import TunedLearner, scan_images
 
 Learner = FrozenLearner | TunedLearner
@@ -64,8 +64,10 @@ class RoundLoop:
     """The stages of a fit and what they share.
 
     Attributes:
-        keep_at: when the state is kept next.
+        keep_at: when the state is kept next, by `time.perf_counter`.
     """
+
+    keep_at: float
 
     def __init__(
         self,
@@ -80,7 +82,6 @@ class RoundLoop:
         self.labels, self.images, self.spec, self.config = labels, images, spec, config
         self.checkpoint, self.reporter = checkpoint, reporter
         self.result = LoopResult([Judge(labels, config)])
-        self.keep_at = time.perf_counter()
 
     def run(self) -> LoopResult:
         """All stages, each with its rounds, or what an interrupted run has left of them."""
@@ -90,8 +91,7 @@ class RoundLoop:
         if not config.finetune or (self.spec.pretrained and config.warm_rounds):
             frozen = self._frozen_learner()
             if kept is None:
-                num_rounds = config.warm_rounds if config.finetune else count_rounds(config, pretrained=True)
-                self._run_rounds("frozen", frozen, 0, num_rounds)
+                self._run_rounds("frozen", frozen, 0, count_frozen_rounds(config))
                 anchor = result.scans[0]
             else:
                 anchor = frozen.recall(kept.arrays["anchor_probs"])

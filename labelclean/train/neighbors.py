@@ -24,6 +24,9 @@ SAME_PIXELS = 6.0
 THUMBNAIL = 16
 """Side in blocks."""
 
+NUM_NEAREST = 5
+"""Neighbours by which doubles and outliers are told."""
+
 BLOCK_ROWS = 1024
 """Rows that are looked at together."""
 
@@ -110,7 +113,7 @@ def duplicate_groups(
     from scipy.sparse.csgraph import connected_components
 
     num_rows = len(neighbor_rows)
-    row, place = np.nonzero(similarities[:, :5] > LIKELY_SAME)
+    row, place = np.nonzero(similarities[:, :NUM_NEAREST] > LIKELY_SAME)
     pairs = np.unique(np.sort(np.stack([row, neighbor_rows[row, place]], axis=1), axis=1), axis=0)
     left, right = pairs[_look_alike(pairs, pixels, image_rows)].T
     order = np.argsort(files, kind="stable")
@@ -154,6 +157,6 @@ def thumbnails(images: ByteArray) -> ByteArray:
     return np.asarray(np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)), dtype=np.uint8)
 
 
-def outlier_scores(similarities: FloatArray, *, num_nearest: int = 5) -> FloatArray:
+def outlier_scores(similarities: FloatArray) -> FloatArray:
     """Mean cosine distance to the nearest neighbours, in [0, 2], (N,)."""
-    return np.asarray(1 - similarities[:, :num_nearest].mean(axis=1))
+    return np.asarray(1 - similarities[:, :NUM_NEAREST].mean(axis=1))

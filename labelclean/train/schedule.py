@@ -18,7 +18,7 @@ class Recipe:
     """What settings left at 0 become, by where the networks start.
 
     Attributes:
-        rounds: of the last stage.
+        rounds: of fine-tuning.
         first_passes_per_row: image passes of all networks together in the first round, for each row.
         passes_per_row: the same in any later round.
         min_passes: image passes of all networks and rounds together, at least, however few the rows.
@@ -50,11 +50,11 @@ ENOUGH_FOR_ONE = 2000
 """Rows from which on one network judges from a random start: with fewer it goes through them so often that it learns
 wrong labels by heart."""
 
-WANTED_HELD_OUT, SMALLEST_HOLD_OUT = 250, 10
+WANTED_HELD_OUT, HELD_OUT_ONE_IN = 250, 10
 """Labels that show what teaching does; and where there are many, one in so many is held out all the same."""
 
-LARGEST_HOLD_OUT = 10
-"""Golden labels, which one network is not taught, may be one in so many."""
+GOLDEN_ONE_IN = 10
+"""Golden labels, which one network is not taught, may be one in so many at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,17 +109,22 @@ def choose_judge(config: FitConfig, *, num_rows: int, num_golden: int, pretraine
     """Who judges a row, where the settings leave it open: one network only if it has enough labels to learn from."""
     if config.judge != "auto":
         return config.judge
-    is_large = num_rows >= ENOUGH_FOR_ONE and num_golden <= num_rows / LARGEST_HOLD_OUT
+    is_large = num_rows >= ENOUGH_FOR_ONE and num_golden <= num_rows / GOLDEN_ONE_IN
     return "self" if is_large and not pretrained else "crossfit"
 
 
 def hold_out_one_in(num_rows: int) -> int:
     """One in how many labels is held out where the others are taught to all networks: a half to a tenth of them."""
-    return max(2, min(SMALLEST_HOLD_OUT, num_rows // WANTED_HELD_OUT))
+    return max(2, min(HELD_OUT_ONE_IN, num_rows // WANTED_HELD_OUT))
 
 
-def count_rounds(config: FitConfig, *, pretrained: bool) -> int:
-    """Rounds of the last stage."""
+def count_frozen_rounds(config: FitConfig) -> int:
+    """Rounds on frozen features, at most."""
+    return config.warm_rounds if config.finetune else config.rounds or max(config.warm_rounds, 1)
+
+
+def count_tuned_rounds(config: FitConfig, *, pretrained: bool) -> int:
+    """Rounds of fine-tuning."""
     return config.rounds or choose_recipe(pretrained=pretrained).rounds
 
 
@@ -127,7 +132,7 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
     """The training of N rows by so many networks."""
     recipe = choose_recipe(pretrained=pretrained)
     batch_size = choose_batch_size(config, num_rows=num_rows)
-    num_rounds = count_rounds(config, pretrained=pretrained)
+    num_rounds = count_tuned_rounds(config, pretrained=pretrained)
     per_row = np.full(num_rounds, recipe.passes_per_row)
     per_row[0] = recipe.first_passes_per_row
     if config.epochs:

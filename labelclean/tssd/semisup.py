@@ -15,6 +15,9 @@ import torch.nn.functional as F
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, FloatArray, IntArray
 
+LEAST_WEIGHT = 0.1
+"""What any row counts at least."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
@@ -54,7 +57,6 @@ def make_lesson(
     *,
     golden: IntArray,
     temperature: float,
-    min_weight: float = 0.1,
 ) -> Lesson:
     """Targets for the next round.
 
@@ -68,7 +70,6 @@ def make_lesson(
         labelled: rows whose label is believed, (N,).
         golden: true labels where known, UNKNOWN elsewhere, (N,).
         temperature: of the sharpening.
-        min_weight: the least that any row counts.
     """
     guesses = sharpen(prior, temperature=temperature)
     rows = np.arange(len(labels))
@@ -79,7 +80,7 @@ def make_lesson(
     targets[rows, labels] += p_clean
     known = golden != UNKNOWN
     targets[known] = np.eye(prior.shape[1])[golden[known]]
-    weights = np.maximum(targets.max(axis=1), min_weight)
+    weights = np.maximum(targets.max(axis=1), LEAST_WEIGHT)
     return Lesson(
         labelled=labelled | known,
         targets=targets.astype(np.float32),
