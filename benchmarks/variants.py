@@ -151,11 +151,11 @@ VARIANTS = (
     Variant(
         name="doubts not softened",
         stand_ins={
-            "labelclean.tssd.purification.DOUBT_WEIGHT": 1.0,
-            "labelclean.tssd.purification.DOUBT_SLOPES": (1.0, 1.0),
+            "labelclean.tssd.verdict_odds.DOUBT_WEIGHT": 1.0,
+            "labelclean.tssd.verdict_odds.DOUBT_SLOPES": (1.0, 1.0),
         },
     ),
-    Variant(name="level not corrected", stand_ins={"labelclean.train.findings.correct_level": level_as_found}),
+    Variant(name="level not corrected", stand_ins={"labelclean.tssd.verdict_odds.correct_level": level_as_found}),
     Variant(name="rejected up to one half alone", settings={"reject_precision": 1.0}),
     Variant(name="rejected for the expected F1 alone", settings={"reject_precision": 0.0}),
     Variant(name="one round", settings={"rounds": 1}),

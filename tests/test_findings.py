@@ -9,16 +9,16 @@ import pytest
 
 from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, Bin, ByteArray, Findings, FloatArray, IntArray
-from labelclean.train import findings
 from labelclean.train.findings import conclude, margins, suggest
 from labelclean.train.judge import Judge, Labels
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
+from labelclean.tssd import verdict_odds
 from labelclean.tssd.numbers import log_odds, sigmoid
-from labelclean.tssd.purification import calibrate, soften
 from labelclean.tssd.rejection import rejection_cut
 from labelclean.tssd.semisup import correct_prior
+from labelclean.tssd.verdict_odds import calibrate, soften
 from tests.conftest import make_labels, make_round
 
 NUM_ROWS = 12
@@ -83,7 +83,7 @@ def test_judges_are_averaged():
 
 @pytest.mark.parametrize("from_scratch", [False, True])
 def test_level_is_corrected_but_not_that_of_a_random_start(monkeypatch: pytest.MonkeyPatch, from_scratch: bool):
-    monkeypatch.setattr(findings, "correct_level", lambda odds, prior, labels: odds - prior.max() - labels.max())
+    monkeypatch.setattr(verdict_odds, "correct_level", lambda odds, prior, labels: odds - prior.max() - labels.max())
     labels = make_labels(GIVEN)
     judge = judge_of(labels)
     judge.from_scratch = from_scratch

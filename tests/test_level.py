@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelclean.records import FloatArray, IntArray
-from labelclean.tssd.level import FEW_ROWS, MANY, TOO_HIGH, TOO_LOW, correct_level, likeness
+from labelclean.tssd.level import FEW_ROWS, MANY, MOST_DOWN, MOST_UP, Likeness, correct_level, likeness
 from labelclean.tssd.numbers import log_odds, sigmoid
 
 NUM_ROWS, NUM_CLASSES = 3000, 6
@@ -32,23 +32,23 @@ def mislabelled(truth: IntArray, step: int | None, num_classes: int = NUM_CLASSE
 
 def test_likeness_tells_noise_along_the_confusions_from_other_noise():
     prior, truth = wavering()
-    along, number = likeness(prior, mislabelled(truth, 1))
-    assert along > 0.95
+    along = likeness(prior, mislabelled(truth, 1))
+    assert along.correlation > 0.95
     sure = prior.max(axis=1) > 0.9
-    assert number == pytest.approx((mislabelled(truth, 1) != truth)[sure].sum(), rel=0.02)
-    assert abs(likeness(prior, mislabelled(truth, None))[0]) < 0.5
-    assert likeness(prior, mislabelled(truth, 3))[0] < 0
-    assert likeness(prior, truth) == (0.0, 0)
+    assert along.num_plain == pytest.approx((mislabelled(truth, 1) != truth)[sure].sum(), rel=0.02)
+    assert abs(likeness(prior, mislabelled(truth, None)).correlation) < 0.5
+    assert likeness(prior, mislabelled(truth, 3)).correlation < 0
+    assert likeness(prior, truth) == Likeness(correlation=0.0, num_plain=0.0)
 
 
-@pytest.mark.parametrize(("step", "expected"), [(1, -TOO_LOW), (3, TOO_HIGH), (None, TOO_HIGH)])
+@pytest.mark.parametrize(("step", "expected"), [(1, -MOST_DOWN), (3, MOST_UP), (None, MOST_UP)])
 def test_level_moves_against_what_the_noise_hides(step: int | None, expected: float):
     prior, truth = wavering()
     labels = mislabelled(truth, step)
     odds = log_odds(np.where(labels == truth, 0.6, 0.2))  # more than MANY are taken for wrong
     moved = correct_level(odds, prior, labels) - odds
     assert np.ptp(moved) < 1e-12
-    number = likeness(prior, labels)[1]
+    number = likeness(prior, labels).num_plain
     assert moved[0] == pytest.approx(expected * number / (number + FEW_ROWS), rel=0.1)
 
 
@@ -69,25 +69,25 @@ def test_clean_labels_are_hardly_doubted_more():
     sure = log_odds(np.where(labels == truth, 0.999, 0.95))
     noise = 1 - sigmoid(sure).mean()
     assert noise < MANY / 20
-    assert 0 > (correct_level(sure, prior, labels) - sure)[0] > -TOO_LOW * noise / MANY
+    assert 0 > (correct_level(sure, prior, labels) - sure)[0] > -MOST_DOWN * noise / MANY
 
 
 def test_little_is_moved_where_little_is_seen():
     prior, truth = wavering()
     rows = np.random.default_rng(2).permutation(NUM_ROWS)[:50]
     labels = mislabelled(truth, 1)[rows]
-    number = likeness(prior[rows], labels)[1]
+    number = likeness(prior[rows], labels).num_plain
     assert 0 < number < 15
     moved = correct_level(np.zeros(50), prior[rows], labels)
-    assert 0 > moved[0] > -TOO_LOW * 15 / (15 + FEW_ROWS)
+    assert 0 > moved[0] > -MOST_DOWN * 15 / (15 + FEW_ROWS)
 
 
 def test_many_classes_with_few_wrong_labels_each_look_like_what_they_are():
     prior, truth = wavering(100)
-    along, number = likeness(prior, mislabelled(truth, 1, 100))
-    assert number < 500
-    assert along > 0.9
-    assert abs(likeness(prior, mislabelled(truth, None, 100))[0]) < 0.3
+    along = likeness(prior, mislabelled(truth, 1, 100))
+    assert along.num_plain < 500
+    assert along.correlation > 0.9
+    assert abs(likeness(prior, mislabelled(truth, None, 100)).correlation) < 0.3
 
 
 def test_two_classes_and_a_stray_label_tell_nothing():
@@ -97,7 +97,7 @@ def test_two_classes_and_a_stray_label_tell_nothing():
         three = np.hstack([prior * (1 - stray), np.full((NUM_ROWS, 1), stray)])
         labels = mislabelled(truth, 1, 2)
         labels[:5] = 2
-        assert abs(correct_level(odds, three, labels)[0]) < TOO_LOW / 8
+        assert abs(correct_level(odds, three, labels)[0]) < MOST_DOWN / 8
 
 
 def test_two_classes_tell_nothing():

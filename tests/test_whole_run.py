@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from labelclean import inputs
 from labelclean.results.run_folder import RunFolder, read_history
 from labelclean.results.verdicts import read_metadata
-from labelclean.tssd import level, purification
+from labelclean.tssd import level, verdict_odds
 from labelclean.tssd.numbers import log_odds
 from tests.conftest import Run
 from tests.pictures import (
@@ -87,12 +87,12 @@ def test_rejection_reaches_as_far_as_its_precision_lets_it(data: Path, tmp_path:
 
 def test_doubts_are_softened_in_the_end(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = ("--effort", "quick", "--weights", data / "weights.safetensors", "--rounds", 1)
-    monkeypatch.setattr(level, "TOO_HIGH", 0.0)
-    monkeypatch.setattr(level, "TOO_LOW", 0.0)
+    monkeypatch.setattr(level, "MOST_UP", 0.0)
+    monkeypatch.setattr(level, "MOST_DOWN", 0.0)
     odds = []
     for weight in (1.0, 0.5):
-        monkeypatch.setattr(purification, "DOUBT_WEIGHT", weight)
-        monkeypatch.setattr(purification, "DOUBT_SLOPES", (1.0, 1.0))
+        monkeypatch.setattr(verdict_odds, "DOUBT_WEIGHT", weight)
+        monkeypatch.setattr(verdict_odds, "DOUBT_SLOPES", (1.0, 1.0))
         assert call(*fit_words(data, tmp_path / str(weight), *words)) == 0
         frame = frame_of(tmp_path / str(weight)).query("verdict != 'unreadable'")
         assert frame["p_clean"].equals(frame["p_meta"])  # nothing is golden

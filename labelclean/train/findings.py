@@ -26,12 +26,11 @@ from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, nearest, outlier_scores
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import bin_rows
-from labelclean.tssd.level import correct_level
 from labelclean.tssd.numbers import sigmoid
-from labelclean.tssd.purification import calibrate, excuse_the_rare, soften
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.rejection import is_rejected, rejection_cut
 from labelclean.tssd.semisup import correct_prior
+from labelclean.tssd.verdict_odds import calibrate, settle_odds
 
 
 def conclude(
@@ -53,10 +52,15 @@ def conclude(
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
     prior = _average(result, "prior")
-    odds = soften(_average(result, "p_meta"), p_feature)
-    if not result.judges[0].from_scratch:  # there the first round has settled the level
-        odds = correct_level(odds, prior, labels.given)
-    p_meta = sigmoid(excuse_the_rare(odds, labels.support))
+    odds = settle_odds(
+        _average(result, "p_meta"),
+        p_feature=p_feature,
+        prior=prior,
+        labels=labels.given,
+        support=labels.support,
+        level_settled=result.judges[0].from_scratch,  # its first round has settled how many are right
+    )
+    p_meta = sigmoid(odds)
     division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)

@@ -10,6 +10,8 @@ more of them than it seems. Where they fall elsewhere, mistakes of a model that 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from labelclean.records import EPSILON, FloatArray, IntArray
@@ -19,10 +21,10 @@ SURE = 0.9
 """Probability of the likeliest class above which a row with another label is plainly wrong."""
 
 TURNING_POINT, WIDTH = 0.7, 0.06
-"""Likeness at which the level is right as it is, and how far from there it is nearly as wrong as it gets."""
+"""Correlation at which the level is right as it is, and how far from there it is nearly as wrong as it gets."""
 
-TOO_HIGH, TOO_LOW = 0.3, 0.5
-"""What the log-odds of right labels are off by, at most: where noise falls elsewhere, and along the confusions."""
+MOST_UP, MOST_DOWN = 0.3, 0.5
+"""Largest shifts of the log-odds: where noise falls elsewhere, and is less than it seems, and along the confusions."""
 
 FEW_ROWS = 25
 """So many plainly wrong labels are worth half of what many would be."""
@@ -33,35 +35,69 @@ taught, and the less does a model expect them; the doubts on clean labels are it
 confusions as well."""
 
 
-def likeness(prior: FloatArray, labels: IntArray) -> tuple[float, float]:
-    """How far wrong labels go where the model itself wavers, and how many plainly wrong ones show it.
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How far wrong labels go where the model itself wavers, and how much shows it.
+
+    Attributes:
+        correlation: between where plainly wrong labels fall and where the model's doubts do, in [-1, 1]; 0 where
+            nothing can be told.
+        num_plain: plainly wrong labels; less where nearly all rows have one other label, so that they could hardly fall
+            elsewhere.
+    """
+
+    correlation: float
+    num_plain: float
+
+
+def likeness(prior: FloatArray, labels: IntArray) -> Likeness:
+    """Compare where plainly wrong labels fall with where the model's doubts do.
+
+    Of each true class z there are three distributions over the other labels: how often labels occur, u, how the
+    plainly wrong labels of z fall, f, and how the model's doubts about z do, d. The correlation is that of f - u with
+    d - u over all pairs of a class and another label, each class weighted by its plainly wrong labels. With labels
+    a, b, c as frequent as each other u is (1/2, 1/2); if those of a that are plainly wrong are all called b, and a is
+    confused with b alone as well, f - u = d - u = (1/2, -1/2), and a adds to the likeness as much as it can.
 
     Args:
         prior: P(true class | image), blind to the given label, (N, K), K > 2.
         labels: given labels, (N,).
-    Returns:
-        Correlation, over pairs of a class and another label, of the share that the label has of the class's plainly
-        wrong labels with the share that it has of the model's doubts, both beyond its share of all labels; in [-1, 1],
-        0 where nothing can be told. What few wrong labels of a class scatter by chance is taken off, up to a half: it
-        would make any noise look like none of the model's. And the number of plainly wrong labels, where one other
-        class has nearly all rows less: there they can hardly fall otherwise.
     """
-    num_classes = prior.shape[1]
+    counts = _plainly_wrong(prior, labels)
+    rows = np.bincount(labels, minlength=len(counts)).astype(np.float64)
+    usual, found, doubts = (_shares(table) for table in (np.tile(rows, (len(counts), 1)), counts, prior.T @ prior))
+    observed, expected = found - usual, doubts - usual
+    weights = counts.sum(axis=1)
+    both = weights @ (observed * expected).sum(axis=1)
+    size = np.sqrt(_spread(observed, found, weights) * (weights @ np.square(expected).sum(axis=1)))
+    return Likeness(
+        correlation=float(np.clip(both / size, -1, 1)) if size > EPSILON else 0.0,
+        num_plain=float(weights @ _freedom(usual)),
+    )
+
+
+def _plainly_wrong(prior: FloatArray, labels: IntArray) -> FloatArray:
+    """Counts of wrong labels by true class and label, of rows whose true class the model is sure of, (K, K)."""
     best = prior.argmax(axis=1)
     plain = (prior.max(axis=1) > SURE) & (best != labels)
-    counts = np.zeros((num_classes, num_classes))
+    counts = np.zeros((prior.shape[1], prior.shape[1]))
     np.add.at(counts, (best[plain], labels[plain]), 1)
-    rows = np.bincount(labels, minlength=num_classes).astype(np.float64)
-    usual, found, doubts = (_shares(table) for table in (np.tile(rows, (num_classes, 1)), counts, prior.T @ prior))
-    observed, expected = found - usual, doubts - usual
+    return counts
 
-    weights = counts.sum(axis=1)
+
+def _spread(observed: FloatArray, found: FloatArray, weights: FloatArray) -> float:
+    """Weighted sum of squares of what was observed, less what few labels scatter by chance, but no less than half.
+
+    That scatter would make any noise look like none of the model's.
+    """
     spread = float(weights @ np.square(observed).sum(axis=1))
     by_chance = float((1 - np.square(found).sum(axis=1)) @ (weights > 0))
-    size = np.sqrt(max(spread - by_chance, spread / 2) * (weights @ np.square(expected).sum(axis=1)))
-    covariance = weights @ (observed * expected).sum(axis=1)
-    open_to = (1 - usual.max(axis=1)) / (1 - 1 / (num_classes - 1))
-    return float(np.clip(covariance / size, -1, 1)) if size > EPSILON else 0.0, float(weights @ np.minimum(open_to, 1))
+    return max(spread - by_chance, spread / 2)
+
+
+def _freedom(usual: FloatArray) -> FloatArray:
+    """How far a class's wrong labels could fall elsewhere: 1 where other labels are alike, 0 if there is one, (K,)."""
+    return np.asarray(np.minimum((1 - usual.max(axis=1)) / (1 - 1 / (len(usual) - 1)), 1))
 
 
 def correct_level(odds: FloatArray, prior: FloatArray, labels: IntArray) -> FloatArray:
@@ -76,12 +112,12 @@ def correct_level(odds: FloatArray, prior: FloatArray, labels: IntArray) -> Floa
     """
     if prior.shape[1] < 3:  # two classes can only be confused with each other
         return odds
-    found, number = likeness(prior, labels)
-    side = float(np.tanh((TURNING_POINT - found) / WIDTH)) * number / (number + FEW_ROWS)
+    found = likeness(prior, labels)
+    side = float(np.tanh((TURNING_POINT - found.correlation) / WIDTH)) * found.num_plain / (found.num_plain + FEW_ROWS)
     if side > 0:
-        return odds + TOO_HIGH * side
+        return odds + MOST_UP * side
     noise = 1 - float(sigmoid(odds).mean())
-    return odds + TOO_LOW * side * min(1.0, noise / MANY)
+    return odds + MOST_DOWN * side * min(1.0, noise / MANY)
 
 
 def _shares(counts: FloatArray) -> FloatArray:

@@ -30,6 +30,11 @@ def weaken_doubts(odds: FloatArray, *, weight: float) -> FloatArray:
     return np.where(odds < 0, weight * odds, odds)
 
 
+def cross_entropy(odds: FloatArray, goal: FloatArray) -> float:
+    """Mean of what log-odds are off a probability that is their goal, (N,) both."""
+    return float((np.logaddexp(0, odds) - goal * odds).mean())
+
+
 def softmax(scores: FloatArray) -> FloatArray:
     """(N, K) -> (N, K), rows sum to one."""
     exp = np.exp(scores - scores.max(axis=1, keepdims=True))

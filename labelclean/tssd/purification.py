@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, minimize, minimize_scalar
+from scipy.optimize import brentq, minimize
 from sklearn.linear_model import LogisticRegression
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
-from labelclean.tssd.numbers import log_odds, sigmoid, weaken_doubts
+from labelclean.tssd.numbers import cross_entropy, log_odds, sigmoid
 from labelclean.tssd.streams import Consensus
 
 RIDGE_STRENGTH = 0.1
@@ -36,16 +36,6 @@ LEAST_DOUBT = 0.002
 
 MIN_PAIRS = 5
 """Right pairs and wrong pairs that a classifier needs; with fewer the consensus judges."""
-
-DOUBT_WEIGHT, DOUBT_SLOPES = 0.9, (0.25, 1.0)
-"""What the final log-odds against a label count, times the slope at which the feature stream bears them out, within
-these bounds."""
-
-ENOUGH_SUPPORT = 3
-"""With so many other rows of its class, doubts about a label count in full."""
-
-SLOPE_SPREAD, SHIFT_SPREAD, MIN_SLOPE = 0.5, 1.5, 0.05
-"""Of the calibrating line: how far from slope 1 and shift 0 it is expected, and a least slope that keeps the order."""
 
 MIN_SHARE, STANDSTILL, MAX_STEPS = 1e-3, 1e-5, 1000
 """Of the settled share of right labels, from 0 and 1; a step that ends the search for it; and how many there are."""
@@ -236,70 +226,3 @@ def _likelihood_ratio(
     model.fit((pairs - mean) / std, is_right, sample_weight=balanced)
     ratio: FloatArray = model.decision_function((judged - mean) / std)
     return ratio
-
-
-def soften(odds: FloatArray, p_feature: FloatArray) -> FloatArray:
-    """Final log-odds of p_meta, (N,), of which those against a label are weakened; their order and one half stay.
-
-    What a right label looks like is learnt from certain rows. Odd pictures with right labels are not among them, are
-    taken for wrong ones, and with more certainty than is due. How much more differs: 61 runs on eight data sets, with 2
-    to 60 % wrong labels of all kinds, are likeliest with .2 to 1.2 of the odds below zero. Where it is much the feature
-    stream tells: the slope at which the doubts fit its verdict best goes with the right one (correlation .70).
-
-    Args:
-        odds: as purification left them, (N,).
-        p_feature: P(label right) by the feature stream, (N,).
-    """
-    doubts = odds < 0
-    if not doubts.any():
-        return odds
-
-    def unlikelihood(slope: float) -> float:
-        return cross_entropy(slope * odds[doubts], p_feature[doubts])
-
-    slope = minimize_scalar(unlikelihood, bounds=DOUBT_SLOPES, method="bounded").x
-    return weaken_doubts(odds, weight=DOUBT_WEIGHT * float(slope))
-
-
-def excuse_the_rare(odds: FloatArray, support: IntArray) -> FloatArray:
-    """Final log-odds of p_meta, (N,), of which doubts about labels of tiny classes are drawn to the mean.
-
-    Nothing can resemble a class of which there is no other row: that it does not shows nothing against the label. Two
-    or three rows of a class may show different sides of it.
-
-    Args:
-        support: how many other rows show the label's class, (N,).
-    """
-    usual = log_odds(sigmoid(odds).mean())
-    weight = np.minimum(support / ENOUGH_SUPPORT, 1)
-    return np.where(odds < usual, usual + weight * (odds - usual), odds)
-
-
-def cross_entropy(odds: FloatArray, goal: FloatArray) -> float:
-    """Mean of what log-odds are off a probability that is their goal, (N,) both."""
-    return float((np.logaddexp(0, odds) - goal * odds).mean())
-
-
-def calibrate(p_meta: FloatArray, labels: IntArray, golden: IntArray) -> FloatArray:
-    """p_clean: p_meta as far as golden rows bear it out, its log-odds times a slope plus a shift, (N,); else unchanged.
-
-    Both are drawn to what leaves p_meta as it is, as strongly as SLOPE_SPREAD and SHIFT_SPREAD say, so that a few
-    golden rows change little. Isotonic steps want many more rows: with 200 golden rows on real labels from a random
-    start they left an error of .039, the line .031, and no calibration .087.
-
-    Source: Platt (1999), with a normal prior around the identity.
-    """
-    known = golden != UNKNOWN
-    if not known.any():
-        return p_meta
-    odds = log_odds(p_meta, limit=1e-9)
-    sign = np.where(golden[known] == labels[known], 1.0, -1.0)
-    of_golden = odds[known]
-
-    def unlikelihood(line: FloatArray) -> float:
-        fit = np.logaddexp(0, -sign * (line[0] * of_golden + line[1])).sum()
-        return float(fit + ((line[0] - 1) / SLOPE_SPREAD) ** 2 / 2 + (line[1] / SHIFT_SPREAD) ** 2 / 2)
-
-    found = minimize(unlikelihood, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(MIN_SLOPE, None), (None, None)])
-    slope, shift = found.x
-    return sigmoid(slope * odds + shift)

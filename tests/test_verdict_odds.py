@@ -1,0 +1,86 @@
+"""What becomes of the log-odds in the end: doubts softened, rare classes excused, golden rows that calibrate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray
+from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.verdict_odds import DOUBT_WEIGHT, calibrate, excuse_the_rare, soften
+
+
+def calibration_error(p: FloatArray, right: BoolArray) -> float:
+    bins = np.clip((p * 10).astype(int), 0, 9)
+    return float(sum(abs(p[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)))
+
+
+def test_golden_rows_calibrate_an_overconfident_p_clean():
+    chance = np.random.default_rng(3)
+    true_p = chance.uniform(0.02, 0.98, 3000)
+    right = chance.random(3000) < true_p
+    overconfident = sigmoid(4 * log_odds(true_p))
+    labels = np.zeros(3000, dtype=int)
+    truth = np.where(right, 0, 1)
+    is_golden = np.arange(3000) < 500
+    golden = np.where(is_golden, truth, UNKNOWN)
+    calibrated = calibrate(overconfident, labels, golden)
+    rest = ~is_golden
+    before, after = (calibration_error(p[rest], right[rest]) for p in (overconfident, calibrated))
+    assert before > 0.15
+    assert after < before / 3
+    ranked = calibrated[np.argsort(overconfident, kind="stable")]
+    assert (np.diff(ranked) > -1e-12).all()
+    assert len(np.unique(calibrated)) == len(np.unique(overconfident))
+    assert ((calibrated >= 0) & (calibrated <= 1)).all()
+
+
+ODDS = np.array([-4.0, -3.0, -0.4, 0.0, 0.3, 3.0, 9.0])
+
+
+@pytest.mark.parametrize(("borne_out", "weight"), [(0.6, 0.6), (0.25, 0.25), (0.01, 0.25), (1.0, 1.0), (3.0, 1.0)])
+def test_doubts_are_softened_to_what_the_feature_stream_bears_out(borne_out: float, weight: float):
+    """By a slope within bounds; what speaks for a label, order and one half stay."""
+    softened = soften(ODDS, sigmoid(borne_out * ODDS))
+    np.testing.assert_allclose(softened[:3], DOUBT_WEIGHT * weight * ODDS[:3], rtol=1e-3)
+    np.testing.assert_array_equal(softened[3:], ODDS[3:])
+
+
+def test_softening_looks_at_doubts_alone():
+    p_feature = sigmoid(0.6 * ODDS)
+    elsewhere = np.where(ODDS < 0, p_feature, 0.5)
+    np.testing.assert_array_equal(soften(ODDS, elsewhere), soften(ODDS, p_feature))
+    np.testing.assert_array_equal(soften(ODDS[3:], p_feature[3:]), ODDS[3:])
+
+
+def test_doubts_count_as_much_as_there_are_rows_to_resemble():
+    odds = np.full(5, -3.0)
+    support = np.array([0, 1, 2, 3, 90])
+    rest = np.full(95, 3.0)
+    excused = excuse_the_rare(np.concatenate([odds, rest]), np.concatenate([support, np.zeros(95, dtype=int)]))
+    usual = log_odds(sigmoid(np.concatenate([odds, rest])).mean())
+    np.testing.assert_allclose(excused[:5], [usual, usual - (usual + 3) / 3, usual - 2 * (usual + 3) / 3, -3, -3])
+    np.testing.assert_array_equal(excused[5:], rest)
+
+
+def test_without_golden_rows_p_clean_stays_as_it_is():
+    p_clean = np.linspace(0.001, 0.999, 500)
+    calibrated = calibrate(p_clean, np.zeros(500, dtype=int), np.full(500, UNKNOWN))
+    np.testing.assert_allclose(calibrated, p_clean, rtol=1e-6)
+
+
+def test_a_few_golden_rows_change_p_clean_a_little_and_many_a_lot():
+    """All golden labels are right where one half was expected to be."""
+    p_clean = np.full(1000, 0.5)
+    shifts = [calibrate(p_clean, np.zeros(1000, dtype=int), few_golden(count))[0] for count in (2, 20, 500)]
+    assert 0.5 < shifts[0] < 0.8 < shifts[1] < 0.97 < shifts[2] < 1
+
+
+def few_golden(count: int) -> IntArray:
+    return np.where(np.arange(1000) < count, 0, UNKNOWN)
+
+
+def test_log_odds_and_sigmoid_undo_each_other_and_stay_finite():
+    p = np.array([0.0, 1e-4, 0.3, 0.5, 0.999, 1.0])
+    assert np.isfinite(log_odds(p)).all()
+    np.testing.assert_allclose(sigmoid(log_odds(p)), np.clip(p, 1e-5, 1 - 1e-5))
