@@ -137,7 +137,7 @@ VARIANTS = (
     Variant(name="0.95 certain in every division", settings={"trust": 0.95}),
     Variant(
         name="channel not drawn together",
-        stand_ins={"labelclean.tssd.channel.fit_shrinkage": lambda counts, pull: FREE},
+        stand_ins={"labelclean.tssd.channel_search.fit_shrinkage": lambda counts, pull: FREE},
     ),
     Variant(name="classes not drawn together by force", stand_ins={"labelclean.train.judge.PULL": 0.0}),
     Variant(name="channel without the images' resemblance", stand_ins={"labelclean.tssd.channel.MOST_CLASSES": 0}),

@@ -184,11 +184,11 @@ def test_many_classes_take_fewer_rows_but_twenty_for_each_in_the_mean(monkeypatc
     seen = []
     rng = np.random.default_rng(0)
 
-    def watched(scores: object, labels: object, known: object, sample: IntArray) -> None:
-        seen.append(len(sample))
+    def watched(search: channels.Search, pull: float) -> None:
+        seen.append(len(search.given))
         raise InterruptedError
 
-    monkeypatch.setattr(channels, "_Maximisation", watched)
+    monkeypatch.setattr(channels.Search, "settle", watched)
     monkeypatch.setattr(channels, "MAX_ROWS", 1000)
     monkeypatch.setattr(channels, "MAX_SCORES", 8000)
     for num_classes in (4, 16, 30, 60):
