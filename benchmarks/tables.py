@@ -40,6 +40,7 @@ def as_markdown(rows: pd.DataFrame) -> str:
         "Means ± standard deviations over the seeds.\n",
         "## Against the best rival\n",
         _contest(rows),
+        _upsets(rows),
         "## What the verdicts are worth\n",
         _worth(rows[rows["way"] == OURS]),
     ]
@@ -66,6 +67,24 @@ def _contest(rows: pd.DataFrame) -> str:
             cells.append(f"{_mean(part.loc[part['way'] == best, name])} ({best})")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _upsets(rows: pd.DataFrame) -> str:
+    """Single runs with noise in which a rival of any budget is level with labelclean in AP or F1, or ahead."""
+    lines = _head("run", "figure", "labelclean", "rival")
+    noisy = rows[rows["noise_rate_true"] > 0]
+    runs = [part for _, part in noisy.groupby([*CELL[:-1], "seed"], sort=False) if (part["way"] == OURS).any()]
+    for part in runs:
+        is_ours = part["way"] == OURS
+        ours, rivals = part[is_ours].iloc[0], part[~is_ours]
+        for name in ("average_precision", "f1"):
+            if rivals[name].max() >= ours[name]:
+                best = rivals.loc[rivals[name].idxmax()]
+                run = f"{ours['data']}, {ours['noise']}, {ours['effort']}, seed {ours['seed']}"
+                found = f"{ours[name]:.4f} | {best[name]:.4f} ({best['way']}, {best['budget']})"
+                lines.append(f"| {run} | {FIGURES[name]} | {found} |")
+    table = "\n".join(lines) if len(lines) > 2 else "none."
+    return f"Of {len(runs)} single runs with noise, those in which a rival is level or ahead:\n\n{table}\n"
 
 
 def _worth(rows: pd.DataFrame) -> str:

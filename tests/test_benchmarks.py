@@ -172,6 +172,13 @@ def test_the_table_tells_ours_against_the_best_rival():
     assert "| pets, planted, quick, time | 1 | 0.900 | 0.600 (steady) " in text  # of the same seed
     assert "| pets, planted, quick | 0.900 ± 0.000 | 0.675 ± 0.000 |" in text  # 0.6 * 0.9 / 0.8 of the right labels
     assert "| 0.200 ± 0.000 | 2 of 2 | 0 of 2 | 0 of 2 |" in text
+    assert "Of 2 single runs with noise, those in which a rival is level or ahead:" in text
+    ahead = [line for line in text.splitlines() if line.startswith("| pets, planted, quick, seed ")]
+    assert ahead == [
+        "| pets, planted, quick, seed 0 | F1 | 0.2000 | 0.4000 (steady, passes) |",
+        "| pets, planted, quick, seed 1 | F1 | 0.1000 | 0.7000 (lucky once, passes) |",
+    ]
+    assert "ahead:\n\nnone." in as_markdown(rows[rows["way"] == "labelclean"])
 
 
 def test_rules_of_the_rivals_on_planted_cases():
