@@ -135,8 +135,10 @@ def _table(part: pd.DataFrame) -> str:
     lines = _head("way", *FIGURES.values(), *COSTS.values())
     for way in mean.sort_values(["average_precision", "f1"], ascending=False).index:
         cells = [_figure(mean.at[way, name], spread.at[way, name], part["seed"].nunique()) for name in FIGURES]
-        cells += [f"{mean.at[way, name]:,.0f}" for name in ("forward", "backward", "seconds")]
-        cells.append(f"{mean.at[way, 'peak_memory_bytes'] / 2**30:.1f}")
+        costs = mean.loc[way, list(COSTS)] / [1, 1, 1, 2**30]
+        cells += [
+            "" if pd.isna(cost) else f"{cost:,.{digits}f}" for cost, digits in zip(costs, (0, 0, 0, 1), strict=True)
+        ]
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
