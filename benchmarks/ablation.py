@@ -41,7 +41,7 @@ from labelclean.train.device import ImageStore, choose_device, choose_precision,
 from labelclean.train.findings import conclude
 from labelclean.train.loop import RoundLoop
 from labelclean.train.schedule import choose_batch_size
-from labelclean.train.trainer import scan_images
+from labelclean.train.trainer import scan_frozen
 
 KEY = ["data", "noise", "seed", "effort", "variant"]
 BASE = VARIANTS[0]
@@ -116,8 +116,7 @@ class Workbench:
         if len(self.inputs.rows) < len(cell.true):
             raise ValueError(f"{cell.data.name}: some images cannot be read; the ablation needs all of them")
         if self.spec.pretrained:
-            network = self.spec.build(config.seed).to(self.images.device).eval()
-            _, features = scan_images(network, self.images, bf16=False, advance=lambda _: None)
+            features = scan_frozen(self.spec, self.images, seed=config.seed, advance=lambda _: None)
             Checkpoint(run.checkpoint).save_features(features)
         self.base: tuple[Findings, float] | None = None
 

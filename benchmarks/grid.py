@@ -57,7 +57,7 @@ from labelclean.results.verdicts import (
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, choose_precision, keep_freed_memory
 from labelclean.train.schedule import plan_schedule
-from labelclean.train.trainer import scan_images
+from labelclean.train.trainer import scan_frozen
 
 ESTIMATES = ("noise_rate", "expected_precision", "expected_recall")
 """What a run says of itself with an interval, by its name in the metadata."""
@@ -228,8 +228,7 @@ class Bench:
         key = self.cell.data.name, self.cell.paths
         if key not in FEATURES:
             meter = Meter()
-            network = self.spec.build(self.config.seed).to(self.device).eval()
-            _, features = scan_images(network, self.images, bf16=False, advance=lambda _: None)
+            features = scan_frozen(self.spec, self.images, seed=self.config.seed, advance=lambda _: None)
             FEATURES[key] = features, meter.seconds
         return FEATURES[key]
 

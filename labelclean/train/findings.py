@@ -14,7 +14,6 @@ from labelclean.records import (
     Bin,
     BoolArray,
     ByteArray,
-    Division,
     Findings,
     FloatArray,
     IntArray,
@@ -39,11 +38,7 @@ def conclude(
     """The findings about the judged rows.
 
     Streams, meta-classifier and predictions are running means over the rounds, averaged over the judges; the last
-    division and purification are made on the averages. What is taught may now and then be wrong, a verdict should not:
-    so the last division calls fewer rows certain (`config.certain`) than those of the rounds (`config.trust`), and no
-    class is granted any. A row that both streams trust is uncertain where `p_clean` is no higher than that, one that
-    both distrust where the meta-classifier vouches for it: that a label is alone in its class, say, shows nothing
-    against it.
+    division and purification are made on the averages.
 
     Args:
         rows: positions of the judged rows in the index, (N,).
@@ -61,12 +56,10 @@ def conclude(
         level_settled=result.judges[0].from_scratch,  # its first round has settled how many are right
     )
     p_meta = sigmoid(odds)
-    division = Division(bins=bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust))
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
-    division.bins[division.positive & (p_clean <= config.certain)] = Bin.UNCERTAIN
-    division.bins[division.negative & (p_clean > cut)] = Bin.UNCERTAIN
-    rejected = is_rejected(division.bins, p_clean, cut)
+    bins = _last_bins(p_loss, p_feature, p_clean, cut=cut, config=config)
+    rejected = is_rejected(bins, p_clean, cut)
     wrong = _wrong_labels(labels, ways=(p_loss, p_feature, p_clean), blind=p_meta)
     noise = wrong.share(np.ones(len(rows), dtype=bool))
     assert noise is not None  # there are rows
@@ -78,7 +71,7 @@ def conclude(
     hits = np.sum([judge.hits for judge in result.judges], axis=0)
     return Findings(
         rows=rows,
-        bins=division.bins,
+        bins=bins,
         cut=cut,
         p_clean=p_clean,
         p_loss=p_loss,
@@ -98,6 +91,22 @@ def conclude(
         recall=wrong.capture(rejected),
         history=tuple(result.history),
     )
+
+
+def _last_bins(
+    p_loss: FloatArray, p_feature: FloatArray, p_clean: FloatArray, *, cut: float, config: FitConfig
+) -> IntArray:
+    """The last division, a `Bin` per row, (N,).
+
+    What is taught may now and then be wrong, a verdict should not: so it calls fewer rows certain (`config.certain`)
+    than those of the rounds (`config.trust`), and no class is granted any. A row that both streams trust is uncertain
+    where `p_clean` is no higher than that, one that both distrust where the meta-classifier vouches for it: that a
+    label is alone in its class, say, shows nothing against it.
+    """
+    bins = bin_rows(p_loss, p_feature, trust=config.certain, distrust=config.distrust)
+    bins[(bins == Bin.CERTAIN_POSITIVE) & (p_clean <= config.certain)] = Bin.UNCERTAIN
+    bins[(bins == Bin.CERTAIN_NEGATIVE) & (p_clean > cut)] = Bin.UNCERTAIN
+    return bins
 
 
 def _wrong_labels(labels: Labels, *, ways: tuple[FloatArray, ...], blind: FloatArray) -> WrongLabels:

@@ -26,7 +26,7 @@ from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
 from labelclean.train.schedule import choose_judge, count_frozen_rounds, hold_out_one_in, plan_schedule
-from labelclean.train.trainer import TunedLearner, scan_images
+from labelclean.train.trainer import TunedLearner, scan_frozen
 
 Learner = FrozenLearner | TunedLearner
 
@@ -145,9 +145,8 @@ class RoundLoop:
         num_passes = 2 * len(self.labels.given)
         self.result.forward_passes += num_passes  # by this process or by the one that was interrupted
         if features is None:
-            network = self.spec.build(self.config.seed).to(self.images.device).eval()
             with phase(self.reporter, "Frozen features", num_passes):
-                _, features = scan_images(network, self.images, bf16=False, advance=self.reporter.advance)
+                features = scan_frozen(self.spec, self.images, seed=self.config.seed, advance=self.reporter.advance)
             self.checkpoint.save_features(features)
         return FrozenLearner(
             features,

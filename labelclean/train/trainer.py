@@ -243,6 +243,12 @@ class TunedLearner:
         return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes), taught)
 
 
+def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: Callable[[int], None]) -> FloatArray:
+    """Features (N, D) of every image by the untouched backbone, in single precision."""
+    network = spec.build(seed).to(images.device)
+    return scan_images(network, images, bf16=False, advance=advance)[1]
+
+
 def scan_images(
     network: Backbone, images: ImageStore, *, bf16: bool, advance: Callable[[int], None]
 ) -> tuple[FloatArray, FloatArray]:
