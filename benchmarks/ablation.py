@@ -39,9 +39,9 @@ from labelclean.train.backbone import prepare_backbone
 from labelclean.train.checkpoint import Checkpoint
 from labelclean.train.device import ImageStore, choose_device, choose_precision, keep_freed_memory
 from labelclean.train.findings import conclude
+from labelclean.train.frozen import scan_frozen
 from labelclean.train.loop import RoundLoop
 from labelclean.train.schedule import choose_batch_size
-from labelclean.train.trainer import scan_frozen
 
 KEY = ["data", "noise", "seed", "effort", "variant"]
 BASE = VARIANTS[0]

@@ -56,8 +56,8 @@ from labelclean.results.verdicts import (
 )
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, choose_precision, keep_freed_memory
+from labelclean.train.frozen import scan_frozen
 from labelclean.train.schedule import plan_schedule
-from labelclean.train.trainer import scan_frozen
 
 ESTIMATES = ("noise_rate", "expected_precision", "expected_recall")
 """What a run says of itself with an interval, by its name in the metadata."""
@@ -221,15 +221,15 @@ class Bench:
         return meter.seconds
 
     def frozen_features(self) -> tuple[FloatArray, float]:
-        """Features of the untouched backbone, (N, D), and the seconds that they took.
+        """The untouched backbone's output, (N, D), and the seconds that it took.
 
         They are the same whatever the labels: computed once for all cells with the same rows.
         """
         key = self.cell.data.name, self.cell.paths
         if key not in FEATURES:
             meter = Meter()
-            features = scan_frozen(self.spec, self.images, seed=self.config.seed, advance=lambda _: None)
-            FEATURES[key] = features, meter.seconds
+            found = scan_frozen(self.spec, self.images, seed=self.config.seed, advance=lambda _: None)
+            FEATURES[key] = found.output, meter.seconds
         return FEATURES[key]
 
     def _trainer(self) -> Trainer:

@@ -16,9 +16,10 @@ from PIL import Image
 from labelclean import cli
 from labelclean.config import FitConfig
 from labelclean.files import write_json
-from labelclean.records import UNKNOWN, Bin, Estimate, Fault, Findings, IntArray, Manifest, RoundRecord
+from labelclean.records import UNKNOWN, Bin, Estimate, Fault, Findings, FloatArray, IntArray, Manifest, RoundRecord
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
+from labelclean.train.frozen import FrozenFeatures
 from labelclean.train.judge import Labels
 from tests.pictures import call, fit_words, write_data
 
@@ -74,6 +75,12 @@ def make_labels(given: IntArray, **changes: Any) -> Labels:
         "num_classes": 3,
     }
     return Labels(**(content | changes))
+
+
+def as_frozen(features: FloatArray) -> FrozenFeatures:
+    """Features as if they were all that a backbone sees, and on its principal axes, (N, D)."""
+    mean, axes = features.mean(axis=0), np.eye(features.shape[1], dtype=np.float32)
+    return FrozenFeatures(output=features, scores=features - mean, mean=mean, axes=axes)
 
 
 def make_round(number: int, *, guards: tuple[str, ...] = ()) -> RoundRecord:

@@ -42,7 +42,14 @@ def scan_of() -> Scan:
     similarities = np.linspace(0.8, 0.2, 7, dtype=np.float32) - 0.01 * np.arange(NUM_ROWS, dtype=np.float32)[:, None]
     space = FeatureSpace(features=unit_norm(features), judged=np.ones(NUM_ROWS, dtype=bool))
     nobody = np.zeros(NUM_ROWS, dtype=bool)
-    return Scan(probs=priors(), neighbor_rows=rows, similarities=similarities, spaces=(space,), taught=nobody)
+    return Scan(
+        probs=priors(),
+        neighbor_rows=rows,
+        similarities=similarities,
+        spaces=(space,),
+        pictures=space.features,
+        taught=nobody,
+    )
 
 
 def judge_of(labels: Labels, *, off: float = 0.0, hits: IntArray | None = None) -> Judge:
@@ -170,13 +177,18 @@ def test_copies_are_found_inside_a_group_too(in_one_group: bool):
     pixels[1] = pixels[0]
     groups = np.concatenate([[0], np.arange(11)]) if in_one_group else np.arange(NUM_ROWS)
     found = findings_of(make_labels(GIVEN, groups=groups), pixels=pixels)
-    copies = np.flatnonzero(found.duplicate_group != UNKNOWN)
-    assert copies.tolist() == ([0, 1] if in_one_group else [])
+    assert np.flatnonzero(found.duplicate_group != UNKNOWN).tolist() == [0, 1]
+    different = findings_of(make_labels(GIVEN, groups=groups))
+    assert (different.duplicate_group == UNKNOWN).all()
 
 
-def test_outlier_score_is_that_of_the_last_scan():
-    found = findings_of(make_labels(GIVEN))
-    np.testing.assert_allclose(found.outlier_score, 1 - scan_of().similarities[:, :5].mean(axis=1), rtol=1e-6)
+def test_outlier_score_is_the_distance_to_the_nearest_pictures_of_other_groups():
+    cosines = scan_of().pictures @ scan_of().pictures.T
+    for groups in (np.arange(NUM_ROWS), np.concatenate([[0], np.arange(11)])):
+        others = np.where(groups == groups[:, None], -1, cosines)
+        expected = 1 - np.sort(others, axis=1)[:, -5:].mean(axis=1)
+        found = findings_of(make_labels(GIVEN, groups=groups))
+        np.testing.assert_allclose(found.outlier_score, expected, rtol=1e-5)
 
 
 def test_an_unpurified_row_that_both_streams_trust_is_certain_only_with_enough_trust():

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from labelclean.records import FloatArray
-from labelclean.train.heads import FrozenLearner, fit_head
+from labelclean.train.heads import HEAD_LENGTH, FrozenLearner, fit_head
 from labelclean.tssd.semisup import Lesson, first_lesson
+from tests.conftest import as_frozen
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def blobs(num_rows: int = 90) -> tuple[FloatArray, np.ndarray]:
 
 
 def learner_of(features: FloatArray, fold: np.ndarray) -> FrozenLearner:
-    return FrozenLearner(features, fold, np.arange(len(fold)), num_neighbors=5, device=CPU)
+    return FrozenLearner(as_frozen(features), fold, np.arange(len(fold)), num_neighbors=5, device=CPU)
 
 
 def test_fit_head_recovers_a_planted_linear_model():
@@ -104,7 +105,7 @@ def test_fewer_rows_than_folds_leave_folds_empty():
     np.testing.assert_allclose(scan.probs.sum(axis=1), 1, atol=1e-5)
 
 
-def test_head_for_takes_raw_features_and_the_given_rows_only():
+def test_head_for_takes_the_output_and_the_given_rows_only():
     features, labels = blobs()
     learner = learner_of(features, np.arange(90) // 3 % 5)
     lesson = first_lesson(labels, num_classes=3)
@@ -112,8 +113,9 @@ def test_head_for_takes_raw_features_and_the_given_rows_only():
     weight, bias = learner.head_for(rows, lesson)
     assert weight.shape == (3, 6)
     probs = softmax(features @ weight.T + bias)
-    head = fit_head(learner.inputs[:60], torch.from_numpy(lesson.targets[:60]), torch.ones(60))
-    np.testing.assert_allclose(probs, head.probs(learner.inputs), atol=1e-4)
+    inputs = torch.from_numpy((features - features.mean(axis=0)) / features.std(axis=0) * np.sqrt(HEAD_LENGTH / 6))
+    head = fit_head(inputs[:60].float(), torch.from_numpy(lesson.targets[:60]), torch.ones(60))
+    np.testing.assert_allclose(probs, head.probs(inputs.float()), atol=1e-4)
     lesson.targets[60:] = np.eye(3)[0]
     again, _ = learner.head_for(rows, lesson)
     np.testing.assert_array_equal(weight, again)
@@ -126,7 +128,7 @@ def test_tensors_repeat_the_predictions():
     learner.train([first_lesson(labels, num_classes=3)], advance=ignore)
     (scan,) = learner.scan(advance=ignore)
     kept = {name: tensor.numpy() for name, tensor in learner.tensors().items()}
-    inputs = (features - kept["features.mean"]) / kept["features.std"]
+    inputs = (features - kept["features.mean"]) @ kept["features.axes"]
     for part in range(5):
         probs = softmax(inputs @ kept[f"heads.{part}.weight"].T + kept[f"heads.{part}.bias"])
         assert probs[fold == part] == pytest.approx(scan.probs[fold == part], abs=1e-4)

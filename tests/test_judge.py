@@ -14,7 +14,7 @@ from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.unteaching import unteach
-from tests.conftest import make_labels
+from tests.conftest import as_frozen, make_labels
 
 NUM_ROWS = 240
 
@@ -27,7 +27,9 @@ def learner_and_judge() -> tuple[FrozenLearner, Judge]:
     wrong = rng.random(NUM_ROWS) < 0.25
     fold = np.arange(NUM_ROWS) // 3 % 5
     labels = make_labels(np.where(wrong, (truth + 1) % 3, truth), fold=fold)
-    learner = FrozenLearner(features, fold, np.arange(len(fold)), num_neighbors=10, device=torch.device("cpu"))
+    learner = FrozenLearner(
+        as_frozen(features), fold, np.arange(len(fold)), num_neighbors=10, device=torch.device("cpu")
+    )
     return learner, Judge(labels, FitConfig())
 
 
@@ -113,7 +115,7 @@ def test_copies_of_a_wrong_label_do_not_bear_each_other_out():
     for name, known in (("scenes", groups), ("rows", np.arange(NUM_ROWS))):
         fold = groups % 5
         labels = make_labels(np.where(wrong, (truth + 1) % 3, truth), fold=fold, groups=known)
-        learner = FrozenLearner(features, fold, known, num_neighbors=10, device=torch.device("cpu"))
+        learner = FrozenLearner(as_frozen(features), fold, known, num_neighbors=10, device=torch.device("cpu"))
         means[name] = run_round(learner, Judge(labels, FitConfig())).streams.p_feature[wrong].mean()
     assert means["scenes"] < 0.4 < 0.6 < means["rows"]
 

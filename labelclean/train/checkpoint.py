@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 
 from labelclean.files import write_atomically
 from labelclean.records import FloatArray, RoundRecord
+from labelclean.train.frozen import FrozenFeatures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +47,17 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.features_file = folder / "features.npy"
+        self.features_file = folder / "features.safetensors"
         self.round_file = folder / "round.pt"
 
-    def load_features(self) -> FloatArray | None:
-        """The frozen features, (N, D), where they were computed before."""
-        if not self.features_file.exists():
-            return None
-        features: FloatArray = np.load(self.features_file, allow_pickle=False)
-        return features
+    def load_features(self) -> FrozenFeatures | None:
+        """The frozen features, where they were computed before."""
+        return FrozenFeatures(**load_file(self.features_file)) if self.features_file.exists() else None
 
-    def save_features(self, features: FloatArray) -> None:
+    def save_features(self, features: FrozenFeatures) -> None:
         """Keep the frozen features."""
-        self._write(self.features_file, lambda file: np.save(file, features, allow_pickle=False))
+        arrays = {field.name: getattr(features, field.name) for field in dataclasses.fields(features)}
+        self._write(self.features_file, lambda file: save_file(arrays, file))
 
     def save_round(self, kept: KeptRound) -> None:
         """Keep a round, in the place of the one before."""

@@ -68,6 +68,7 @@ def conclude(
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
     suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected)
     scan, rounds = result.scans[0], sum(judge.num_rounds for judge in result.judges)
+    near_others = nearest(scan.pictures, np.arange(len(rows)), NUM_NEAREST, groups=labels.groups)
     hits = np.sum([judge.hits for judge in result.judges], axis=0)
     return Findings(
         rows=rows,
@@ -83,8 +84,8 @@ def conclude(
         margin=margins(prior, labels.given),
         knn_agreement=_average(result, "agreement"),
         wrong_event_rate=1 - hits / rounds,
-        outlier_score=outlier_scores(scan.similarities),
-        duplicate_group=duplicate_groups(*_nearest_of_all(scan, labels.groups), pixels, rows, files),
+        outlier_score=outlier_scores(near_others[1]),
+        duplicate_group=duplicate_groups(*_with_own_group(near_others, scan, labels.groups), pixels, rows, files),
         noise=noise,
         class_noise={label: of_class for label, of_class in enumerate(by_class) if of_class is not None},
         precision=wrong.share(rejected),
@@ -121,12 +122,14 @@ def _wrong_labels(labels: Labels, *, ways: tuple[FloatArray, ...], blind: FloatA
     )
 
 
-def _nearest_of_all(scan: Scan, groups: IntArray) -> tuple[IntArray, FloatArray]:
-    """The nearest neighbours and their similarities, (N, k) both, with those of the row's own group."""
-    rows, similarities = scan.neighbor_rows[:, :NUM_NEAREST].copy(), scan.similarities[:, :NUM_NEAREST].copy()
+def _with_own_group(
+    near_others: tuple[IntArray, FloatArray], scan: Scan, groups: IntArray
+) -> tuple[IntArray, FloatArray]:
+    """The pictures nearest to each row and their similarities, (N, k) both, with those of the row's own group."""
+    rows, similarities = near_others[0].copy(), near_others[1].copy()
     members = in_company(groups)
     if len(members):
-        rows[members], similarities[members] = nearest(scan.spaces[0].features, members, rows.shape[1])
+        rows[members], similarities[members] = nearest(scan.pictures, members, rows.shape[1])
     return rows, similarities
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from labelclean.records import FloatArray, IntArray
+from labelclean.records import EPSILON, FloatArray, IntArray
+from labelclean.train.frozen import FrozenFeatures
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.tssd.semisup import Lesson
 
-HEAD_RIDGE = 8e-3
-"""Penalty on the squared coefficients of standardised features."""
+HEAD_RIDGE, HEAD_LENGTH = 8e-3, 500.0
+"""Penalty on the squared coefficients, and the mean squared length to which features are scaled for that."""
 
 MAX_ITERATIONS, STANDSTILL = 60, 1e-5
 """The fit of a head ends after so many steps, or with one that lowers the loss by less, in nats, or promises to, or
@@ -46,7 +47,7 @@ def fit_head(
     """Multinomial regression with a ridge on soft targets, by L-BFGS.
 
     Args:
-        features: standardised, (N, D).
+        features: of the mean squared length HEAD_LENGTH, (N, D).
         targets: (N, K), rows sum to one.
         weights: (N,).
         start: an earlier head to begin from.
@@ -74,28 +75,37 @@ def fit_head(
 
 
 class FrozenLearner:
-    """Learns on features that are computed once; every row is predicted by a head that never saw it."""
+    """Learns on features that are computed once; every row is predicted by a head that never saw it.
+
+    Heads look at what all layers see. So do neighbours, but with all axes made equally long: what varies most in the
+    images, as their brightness, is not what tells classes apart.
+
+    Source: whitened features for retrieval, Jegou and Chum (ECCV 2012).
+    """
 
     round_passes: int | None = None
     """Image passes of a round; None: the images are not looked at again."""
 
     def __init__(
-        self, features: FloatArray, fold: IntArray, groups: IntArray, *, num_neighbors: int, device: torch.device
+        self, features: FrozenFeatures, fold: IntArray, groups: IntArray, *, num_neighbors: int, device: torch.device
     ) -> None:
         """
         Args:
-            features: of the frozen backbone, averaged over the image and its mirror, (N, D).
+            features: of N rows.
             fold: each row's fold, (N,).
             groups: of rows that are no neighbours of each other, (N,).
         """
-        space = unit_norm(features)
-        everyone = np.ones(len(features), dtype=bool)
+        self.features = features
+        scores = features.scores
+        space = unit_norm(scores / np.maximum(scores.std(axis=0), EPSILON))
+        everyone = np.ones(len(scores), dtype=bool)
         self.space = FeatureSpace(features=space, judged=everyone)
         self.neighbors = nearest(
             space, np.arange(len(space)), num_neighbors, groups=groups, on_gpu=device.type == "cuda"
         )
-        self.mean, self.std = features.mean(axis=0), features.std(axis=0) + 1e-6
-        self.inputs = torch.from_numpy(((features - self.mean) / self.std).astype(np.float32)).to(device)
+        self.pictures = unit_norm(features.output)
+        self.scale = scale_to_length(scores)
+        self.inputs = torch.from_numpy(scores * self.scale).to(device)
         self.fold = fold
         self.heads: list[LinearHead | None] = [None] * (int(fold.max()) + 1)
         self.train_loss = float("nan")
@@ -126,22 +136,43 @@ class FrozenLearner:
     def recall(self, probs: FloatArray) -> Scan:
         """The scan that had these class probabilities, (N, K)."""
         rows, similarities = self.neighbors
-        nobody = np.zeros(len(probs), dtype=bool)
-        return Scan(probs=probs, neighbor_rows=rows, similarities=similarities, spaces=(self.space,), taught=nobody)
+        return Scan(
+            probs=probs,
+            neighbor_rows=rows,
+            similarities=similarities,
+            spaces=(self.space,),
+            pictures=self.pictures,
+            taught=np.zeros(len(probs), dtype=bool),
+        )
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The heads of all folds, with the standardisation of their inputs, by name."""
-        tensors = {"features.mean": torch.from_numpy(self.mean), "features.std": torch.from_numpy(self.std)}
+        """The heads of all folds, and the mean and the axes by which layers' readings become their inputs, by name."""
+        frozen = self.features
+        tensors = {
+            "features.mean": torch.from_numpy(frozen.mean),
+            "features.axes": torch.from_numpy(frozen.axes * self.scale),
+        }
         for part, head in enumerate(self.heads):
             if head:
                 tensors |= {f"heads.{part}.weight": head.weight, f"heads.{part}.bias": head.bias}
         return tensors
 
     def head_for(self, rows: IntArray, lesson: Lesson) -> tuple[FloatArray, FloatArray]:
-        """A head on raw features, taught by `rows` of the lesson alone: weight (K, D) and bias (K,)."""
-        chosen = torch.from_numpy(rows).to(self.inputs.device)
-        goal = torch.from_numpy(lesson.targets[rows]).to(self.inputs.device)
-        weights = torch.from_numpy(lesson.weights[rows]).to(self.inputs.device)
-        head = fit_head(self.inputs[chosen], goal, weights)
-        weight = head.weight.cpu().numpy() / self.std
-        return weight, head.bias.cpu().numpy() - weight @ self.mean
+        """A head on the backbone's output, taught by `rows` of the lesson alone: weight (K, D) and bias (K,)."""
+        output = self.features.output
+        mean, std = output.mean(axis=0), output.std(axis=0) + EPSILON
+        inputs = (output - mean) / std
+        scale = scale_to_length(inputs)
+        chosen, goal, weights = (
+            torch.from_numpy(values[rows]).to(self.inputs.device)
+            for values in (inputs * scale, lesson.targets, lesson.weights)
+        )
+        head = fit_head(chosen, goal, weights)
+        weight = head.weight.cpu().numpy() * scale / std
+        return weight, head.bias.cpu().numpy() - weight @ mean
+
+
+def scale_to_length(features: FloatArray) -> np.float32:
+    """What makes their mean squared length HEAD_LENGTH, (N, P) -> a factor."""
+    mean_square = np.square(features, dtype=np.float64).sum(axis=1).mean()
+    return np.float32(np.sqrt(HEAD_LENGTH / max(float(mean_square), EPSILON)))

@@ -22,11 +22,12 @@ from labelclean.train.backbone import BackboneSpec
 from labelclean.train.checkpoint import Checkpoint, KeptRound
 from labelclean.train.device import ImageStore
 from labelclean.train.folds import assign_folds
+from labelclean.train.frozen import scan_frozen
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
 from labelclean.train.schedule import choose_judge, count_frozen_rounds, hold_out_one_in, plan_schedule
-from labelclean.train.trainer import TunedLearner, scan_frozen
+from labelclean.train.trainer import TunedLearner
 
 Learner = FrozenLearner | TunedLearner
 

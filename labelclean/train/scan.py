@@ -35,6 +35,7 @@ class Scan:
         neighbor_rows: (N, k), each row's in the feature space of the network that judges it, of other groups.
         similarities: cosines to them, (N, k).
         spaces: the networks' feature spaces; every row is judged in exactly one.
+        pictures: unit-norm features by which doubled pictures and outliers are told, (N, D).
         taught: rows whose label was taught to what judges them, (N,).
     """
 
@@ -42,6 +43,7 @@ class Scan:
     neighbor_rows: IntArray
     similarities: FloatArray
     spaces: tuple[FeatureSpace, ...]
+    pictures: FloatArray
     taught: BoolArray
 
     def view(self, labels: IntArray, voters: IntArray, trust: FloatArray, groups: IntArray) -> View:

@@ -240,13 +240,8 @@ class TunedLearner:
             neighbor_rows[queries], similarities[queries] = nearest(
                 space.features, queries, k, groups=self.groups, on_gpu=self.images.device.type == "cuda"
             )
-        return Scan(probs, neighbor_rows, similarities, tuple(space for _, space in passes), taught)
-
-
-def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: Callable[[int], None]) -> FloatArray:
-    """Features (N, D) of every image by the untouched backbone, in single precision."""
-    network = spec.build(seed).to(images.device)
-    return scan_images(network, images, bf16=False, advance=advance)[1]
+        spaces = tuple(space for _, space in passes)
+        return Scan(probs, neighbor_rows, similarities, spaces, spaces[0].features, taught)
 
 
 def scan_images(

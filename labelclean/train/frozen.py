@@ -1,0 +1,171 @@
+"""What an untouched backbone knows of the images: not its output alone, but what all its layers see.
+
+A pre-trained network's output keeps what its own task needs. What tells other classes apart is often only in the layers
+before: a linear head on all of them is right in 80 % of CIFAR-10 where one on the output is right in 72 (MobileNetV2 at
+128 px, 5,000 rows), on photographs of clothes in 88 instead of 81. The thousands of numbers per image are projected on
+their principal axes.
+
+Source: the inputs of all layers as features, Head2Toe (ICML 2022).
+
+# N rows, B batch, D output features, R readings, P axes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from labelclean.records import FloatArray, IntArray
+from labelclean.train.backbone import Backbone, BackboneSpec
+from labelclean.train.device import ImageStore, scan_batch
+from labelclean.train.fusion import fused
+
+ROWS_OF_AXES = 4096
+"""So many random rows decide the principal axes; all where there are fewer."""
+
+MOST_AXES = 1024
+ROWS_PER_AXIS = 4
+"""Axes are kept up to so many, and no more than the rows that decide them can bear."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrozenFeatures:
+    """Fixed features, averaged over the image and its mirror.
+
+    Attributes:
+        output: its pooled features, (N, D).
+        scores: what all its layers see, on the principal axes, the longest first, (N, P).
+        mean, axes: scores are (readings - mean) @ axes, (R,) and (R, P).
+    """
+
+    output: FloatArray
+    scores: FloatArray
+    mean: FloatArray
+    axes: FloatArray
+
+
+def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: Callable[[int], None]) -> FrozenFeatures:
+    """The features of every image, in single precision; the seed draws the rows that decide the axes."""
+    network = spec.build(seed).to(images.device).eval()
+    num_rows = len(images.rows)
+    few = images.batch(np.arange(min(num_rows, 2)))
+    reader = LayerReader(fused(network, few), few)
+    num_first = min(num_rows, ROWS_OF_AXES)
+    is_first = np.zeros(num_rows, dtype=bool)
+    is_first[np.random.default_rng((seed, 3)).choice(num_rows, num_first, replace=False)] = True
+    first, rest = np.flatnonzero(is_first), np.flatnonzero(~is_first)
+
+    output = np.empty((num_rows, spec.num_features), dtype=np.float32)
+    parts = []
+    for rows, of_network, of_layers in _read_all(reader, images, first, advance):
+        output[rows] = of_network.cpu()
+        parts.append(of_layers.cpu())
+    readings = torch.cat(parts)
+    mean, axes = principal_axes(readings)
+    scores = np.empty((num_rows, axes.shape[1]), dtype=np.float32)
+    scores[first] = (readings - mean) @ axes
+    del parts, readings
+    on_device = mean.to(images.device), axes.to(images.device)
+    for rows, of_network, of_layers in _read_all(reader, images, rest, advance):
+        output[rows] = of_network.cpu()
+        scores[rows] = ((of_layers - on_device[0]) @ on_device[1]).cpu()
+    return FrozenFeatures(output=output, scores=scores, mean=mean.numpy(), axes=axes.numpy())
+
+
+def _read_all(
+    reader: LayerReader, images: ImageStore, rows: IntArray, advance: Callable[[int], None]
+) -> Iterator[tuple[IntArray, torch.Tensor, torch.Tensor]]:
+    """Batches of rows (B,) with the network's output (B, D) and the readings (B, R), averaged over both views."""
+    for batch in np.array_split(rows, -(-len(rows) // scan_batch(images.device))) if len(rows) else ():
+        x = images.batch(batch)
+        (output, readings), (mirrored, of_mirrored) = reader.read(x), reader.read(x.flip(3))
+        yield batch, (output + mirrored) / 2, (readings + of_mirrored) / 2
+        advance(2 * len(batch))
+
+
+class LayerReader:
+    """Reads along while images go through a network: what its layers get, averaged over places.
+
+    The layers are its linear ones and its convolutions, but for grouped convolutions (what they give away tells more,
+    and the next layer gets that) and for layers that run more than once, that get what another one got, or that get
+    something else than a row per image, as windows of them.
+    """
+
+    def __init__(self, network: Backbone, images: torch.Tensor) -> None:
+        """
+        Args:
+            network: in evaluation mode.
+            images: some images, by which the layers are chosen, (B, 3, S, S) with values in [0, 255].
+        """
+        self.network = network
+        dense = [
+            layer
+            for layer in network.body.modules()
+            if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+        ]
+        _, calls = _watch(network, dense, images, take=lambda layer, got: got)
+        self.layers = [
+            layer
+            for place, (layer, got) in enumerate(calls)
+            if len(got) == len(images)
+            and sum(layer is other for other, _ in calls) == 1
+            and not any(got is earlier for _, earlier in calls[:place])
+        ]
+
+    def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output features (B, D) and the readings of all layers with it (B, R), in float32."""
+        output, calls = _watch(self.network, self.layers, images, take=_mean_over_places)
+        return output, torch.cat([*(mean for _, mean in calls), output], dim=1)
+
+
+def _watch(
+    network: Backbone,
+    layers: Sequence[nn.Module],
+    images: torch.Tensor,
+    *,
+    take: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, list[tuple[nn.Module, torch.Tensor]]]:
+    """The features (B, D), and of each call of one of the layers what is taken of its input, at once."""
+    calls: list[tuple[nn.Module, torch.Tensor]] = []
+
+    def remember(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        calls.append((layer, take(layer, inputs[0])))
+
+    hooks = [layer.register_forward_pre_hook(remember) for layer in layers]
+    try:
+        with torch.inference_mode():
+            return network.features(images).float(), calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _mean_over_places(layer: nn.Module, got: torch.Tensor) -> torch.Tensor:
+    """What a convolution (B, C, ...) or a linear layer (B, ..., C) gets -> (B, C)."""
+    places = range(2, got.ndim) if isinstance(layer, nn.Conv2d) else range(1, got.ndim - 1)
+    return (got.mean(dim=tuple(places)) if len(places) else got).float()
+
+
+def principal_axes(readings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean (R,) and the axes (R, P) along which standardised readings vary the most, the longest first.
+
+    Args:
+        readings: of the rows that decide, (N, R).
+    Returns:
+        Scores are (readings - mean) @ axes; a reading that is always the same has no part in them.
+    """
+    num_rows = len(readings)
+    mean, std = readings.mean(dim=0), readings.std(dim=0, correction=0)
+    inverse = torch.where(std > 1e-6, 1 / std.clamp(min=1e-6), 0.0)
+    standardised = (readings - mean) * inverse
+    num_axes = max(1, min(MOST_AXES, num_rows // ROWS_PER_AXIS, readings.shape[1]))
+    # rows are fewer than readings, or about as many
+    squares, vectors = torch.linalg.eigh(standardised @ standardised.T)
+    squares, vectors = squares.flip(0)[:num_axes], vectors.flip(1)[:, :num_axes]
+    lengths = squares.clamp(min=0).sqrt()
+    directions = standardised.T @ (vectors / lengths.clamp(min=1e-6 * float(lengths[0]) + 1e-12))
+    return mean, directions * inverse[:, None]
