@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.cells import Cell, DataSet, lay_out, read_grid
 from benchmarks.grid import Bench
-from benchmarks.rivals import hold_out_frozen
+from benchmarks.rivals import hold_out_frozen, see_output
 from labelclean.config import resolve
 from labelclean.records import FloatArray
 
@@ -53,8 +53,8 @@ def hold_out_truth(data: DataSet, **settings: Any) -> tuple[Cell, FloatArray]:
     with tempfile.TemporaryDirectory() as folder:
         cell = lay_out(data, "none", 0, Path(folder))
         config = resolve(flags={**data.settings, "effort": "quick"})
-        features, _ = Bench(cell, config, Path(folder)).frozen_features()
-        return cell, hold_out_frozen(features, cell.true, seed=config.seed, **settings)
+        frozen, _ = Bench(cell, config, Path(folder)).frozen_features()
+        return cell, hold_out_frozen(see_output(frozen), cell.true, seed=config.seed, **settings)
 
 
 if __name__ == "__main__":

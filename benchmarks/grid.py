@@ -4,9 +4,9 @@
 
 Rivals get the same decoded images and the same backbone, and as many backward passes as labelclean had (`passes`), or
 as much time (`time`); those that look at one training also as many epochs as a fold has (`short`), before it learns
-wrong labels by heart. At quick effort they get linear heads on the same frozen features. All costs are from the image
-files to the judgement. Rows that are in the results already are not measured again. GRID.toml is described in
-benchmarks/README.md.
+wrong labels by heart. At quick effort they get linear heads on the backbone's frozen output, or on what all its layers
+see, as labelclean does (`layers`). All costs are from the image files to the judgement. Rows that are in the results
+already are not measured again. GRID.toml is described in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from benchmarks.rivals import (
     hold_out_frozen,
     judge_held_out,
     judge_watched,
+    see_layers,
+    see_output,
     watch_frozen,
 )
 from benchmarks.tables import OURS, as_markdown, publish
@@ -42,7 +44,7 @@ from labelclean.config import FitConfig, resolve
 from labelclean.data.images import decode_all, median_side
 from labelclean.data.index import read_manifest
 from labelclean.fit import run_fit
-from labelclean.records import FloatArray, SilentReporter
+from labelclean.records import SilentReporter
 from labelclean.results.evaluate import evaluate
 from labelclean.results.run_folder import RunFolder, read_run
 from labelclean.results.verdicts import (
@@ -56,14 +58,14 @@ from labelclean.results.verdicts import (
 )
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
 from labelclean.train.device import ImageStore, choose_device, choose_precision, keep_freed_memory
-from labelclean.train.frozen import scan_frozen
+from labelclean.train.frozen import FrozenFeatures, scan_frozen
 from labelclean.train.schedule import plan_schedule
 
 ESTIMATES = ("noise_rate", "expected_precision", "expected_recall")
 """What a run says of itself with an interval, by its name in the metadata."""
 
-FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FloatArray, float]] = {}
-"""Frozen features, (N, D), and the seconds that they took, by data set and rows."""
+FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FrozenFeatures, float]] = {}
+"""Frozen features, and the seconds that they took, by data set and rows."""
 
 
 def main() -> None:
@@ -105,9 +107,10 @@ def _arguments() -> argparse.Namespace:
 def rivals_at(effort: str, budgets: set[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Rivals to be measured, by budget. On frozen features, which are there in no time, equal passes are all."""
     if effort == "quick":
-        return [("passes", HELD_OUT_WAYS), ("passes", WATCHED_WAYS)]
-    of_folds = [(budget, HELD_OUT_WAYS) for budget in sorted(budgets - {"short"})]
-    return of_folds + [(budget, WATCHED_WAYS) for budget in sorted(budgets)]
+        seen = ["passes", *sorted(budgets & {"layers"})]
+        return [(budget, ways) for budget in seen for ways in (HELD_OUT_WAYS, WATCHED_WAYS)]
+    of_folds = [(budget, HELD_OUT_WAYS) for budget in sorted(budgets - {"short", "layers"})]
+    return of_folds + [(budget, WATCHED_WAYS) for budget in sorted(budgets - {"layers"})]
 
 
 def measure(
@@ -190,12 +193,13 @@ class Bench:
         labels, seed = self.cell.given, self.config.seed
         of_folds = ways == HELD_OUT_WAYS
         if not self.config.finetune:
-            features, of_features = self.frozen_features()
+            frozen, of_features = self.frozen_features()
             meter = Meter()
+            inputs = see_layers(frozen) if budget == "layers" else see_output(frozen)
             if of_folds:
-                found = judge_held_out(hold_out_frozen(features, labels, seed=seed), labels)
+                found = judge_held_out(hold_out_frozen(inputs, labels, seed=seed), labels)
             else:
-                seen = watch_frozen(features, labels, batch_size=self.schedule.batch_size, seed=seed)
+                seen = watch_frozen(inputs, labels, batch_size=self.schedule.batch_size, seed=seed)
                 found = judge_watched(seen, labels, seed=seed)
             cost = meter.read(forward=2 * len(labels), backward=0)
             return found, replace(cost, seconds=cost.seconds + self.preparation + of_features)
@@ -220,8 +224,8 @@ class Bench:
             trainer.whole(1)
         return meter.seconds
 
-    def frozen_features(self) -> tuple[FloatArray, float]:
-        """The untouched backbone's output, (N, D), and the seconds that it took.
+    def frozen_features(self) -> tuple[FrozenFeatures, float]:
+        """What the untouched backbone knows of the images, and the seconds that it took.
 
         They are the same whatever the labels: computed once for all cells with the same rows.
         """
@@ -229,7 +233,7 @@ class Bench:
         if key not in FEATURES:
             meter = Meter()
             found = scan_frozen(self.spec, self.images, seed=self.config.seed, advance=lambda _: None)
-            FEATURES[key] = found.output, meter.seconds
+            FEATURES[key] = found, meter.seconds
         return FEATURES[key]
 
     def _trainer(self) -> Trainer:

@@ -25,6 +25,8 @@ from labelclean.data.augment import augment
 from labelclean.records import BoolArray, FloatArray, IntArray, of_label
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore
+from labelclean.train.frozen import FrozenFeatures
+from labelclean.train.heads import whitened
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.schedule import Schedule
 from labelclean.train.trainer import scan_images
@@ -164,9 +166,41 @@ def watched(probs: list[FloatArray], labels: IntArray, features: FloatArray) -> 
     return Watched(over_time=np.mean(probs, axis=0), losses=np.mean(losses, axis=0), features=features)
 
 
-def watch_frozen(features: FloatArray, labels: IntArray, *, batch_size: int, seed: int) -> Watched:
-    """The training of a linear head on features of the untouched backbone, (N, D)."""
-    x, y = torch.from_numpy(StandardScaler().fit_transform(features).astype(np.float32)), torch.from_numpy(labels)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrozenInputs:
+    """What a rival sees of the untouched backbone.
+
+    Attributes:
+        features: for linear heads, (N, D).
+        standardise: whether heads bring every feature to the same spread; else they are centred.
+        space: for neighbours, (N, D).
+    """
+
+    features: FloatArray
+    standardise: bool
+    space: FloatArray
+
+    @property
+    def scaler(self) -> StandardScaler:
+        return StandardScaler(with_std=self.standardise)
+
+
+def see_output(frozen: FrozenFeatures) -> FrozenInputs:
+    """The backbone's output, as users of other tools would take it."""
+    return FrozenInputs(features=frozen.output, standardise=True, space=frozen.output)
+
+
+def see_layers(frozen: FrozenFeatures) -> FrozenInputs:
+    """What all layers see, as labelclean does; as long as the standardised output, for which the heads are tuned."""
+    length = np.square(frozen.scores, dtype=np.float64).sum(axis=1).mean()
+    scores = frozen.scores * np.float32(np.sqrt(frozen.output.shape[1] / length))
+    return FrozenInputs(features=scores, standardise=False, space=whitened(scores))
+
+
+def watch_frozen(inputs: FrozenInputs, labels: IntArray, *, batch_size: int, seed: int) -> Watched:
+    """The training of a linear head on fixed features."""
+    x = torch.from_numpy(inputs.scaler.fit_transform(inputs.features).astype(np.float32))
+    y = torch.from_numpy(labels)
     rng = np.random.default_rng((seed, 8))
     weight = torch.zeros(x.shape[1], int(labels.max()) + 1, requires_grad=True)
     bias = torch.zeros(weight.shape[1], requires_grad=True)
@@ -182,18 +216,18 @@ def watch_frozen(features: FloatArray, labels: IntArray, *, batch_size: int, see
             optimizer.step()
             rates.step()
         probs.append((x @ weight + bias).detach().softmax(1).numpy())
-    return watched(probs, labels, features)
+    return watched(probs, labels, inputs.space)
 
 
 def hold_out_frozen(
-    features: FloatArray, labels: IntArray, *, seed: int, strengths: tuple[float, ...] = HEAD_CS
+    inputs: FrozenInputs, labels: IntArray, *, seed: int, strengths: tuple[float, ...] = HEAD_CS
 ) -> FloatArray:
-    """Out-of-fold probabilities by logistic regression on features of the untouched backbone, (N, D) -> (N, K)."""
+    """Out-of-fold probabilities by logistic regression on fixed features, (N, K)."""
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
     found = []
     for strength in strengths:
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
-        found.append(cross_val_predict(head, features, labels, cv=folds, method="predict_proba"))
+        head = make_pipeline(inputs.scaler, LogisticRegression(C=strength, max_iter=300))
+        found.append(cross_val_predict(head, inputs.features, labels, cv=folds, method="predict_proba"))
     return min(found, key=lambda probs: log_loss(labels, probs))
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from labelclean.records import BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
+from labelclean.records import EPSILON, BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
+from labelclean.train.frozen import FrozenFeatures
+from labelclean.train.heads import FrozenLearner
 from labelclean.tssd.channel import fit_channel
 from labelclean.tssd.division import divide
 from labelclean.tssd.mixture import MixtureFit
@@ -90,6 +92,16 @@ def pairs_without(kind: str) -> dict[str, Any]:
     return {"labelclean.tssd.purification.training_pairs": pairs}
 
 
+class OutputLearner(FrozenLearner):
+    """Heads and neighbours that see the backbone's standardised output, and nothing of the layers before."""
+
+    def __init__(self, features: FrozenFeatures, fold: IntArray, groups: IntArray, **settings: Any) -> None:
+        output = features.output
+        mean, std = output.mean(axis=0), output.std(axis=0) + EPSILON
+        of_output = FrozenFeatures(output=output, scores=(output - mean) / std, mean=mean, axes=np.diag(1 / std))
+        super().__init__(of_output, fold, groups, **settings)
+
+
 def draw_evenly(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
     """Any other label, each as likely as the next, (N,)."""
     num_classes = chances.shape[1]
@@ -120,6 +132,8 @@ VARIANTS = (
     Variant(name="as it is"),
     Variant(name="loss stream only", stand_ins=one_stream(loss_scores, slice(0, 1))),
     Variant(name="feature stream only", stand_ins=one_stream(feature_scores, slice(1, 3))),
+    Variant(name="frozen features: the output alone", stand_ins={"labelclean.train.loop.FrozenLearner": OutputLearner}),
+    Variant(name="neighbours not whitened", stand_ins={"labelclean.train.heads.whitened": lambda scores: scores}),
     Variant(name="streams by mixture", settings={"streams": "mixture"}),
     Variant(
         name="streams by mixture, guards off",

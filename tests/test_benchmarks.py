@@ -20,13 +20,14 @@ from PIL import Image
 from benchmarks import ablation, confusions, grid, lookalikes, unseen
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.lookalikes import mislabel
-from benchmarks.rivals import low_loss_posterior, neighbor_votes
+from benchmarks.rivals import low_loss_posterior, neighbor_votes, see_layers, see_output
 from benchmarks.tables import COSTS, FIGURES, as_markdown
 from benchmarks.variants import VARIANTS, divide_unguarded, draw_evenly, pairs_without, without_odds
 from labelclean.records import UNKNOWN, Bin
 from labelclean.tssd.division import divide
 from labelclean.tssd.streams import reach_consensus
 from tests.blobs import flipped_blobs
+from tests.conftest import as_frozen
 from tests.pictures import CLASSES, NUM_IMAGES, sound_rows
 
 RIVALS = {
@@ -117,7 +118,7 @@ def test_grid_measures_every_way_once_and_writes_the_table(
     grid_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     words = ["grid", str(grid_file), "--out", "found.parquet", "--markdown", "found.md"]
-    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "argv", [*words, "--budgets", "passes,short,layers"])
     grid.main()
     found = pd.read_parquet("found.parquet")
     for effort in ("quick", "standard"):
@@ -131,7 +132,10 @@ def test_grid_measures_every_way_once_and_writes_the_table(
             assert min(folds["backward"], whole["backward"]) >= ours["backward"] > 0
             assert short.index.tolist() == ["average over epochs", "neighbour vote", "loss mixture"]
             assert (4 * short["backward"] == folds["backward"]).all()
+            assert (found["budget"][found["effort"] == effort] != "layers").all()
         else:
+            layers = found[(found["effort"] == effort) & (found["budget"] == "layers")].set_index("way")
+            assert set(layers.index) == set(RIVALS)
             assert folds["backward"] == whole["backward"] == ours["backward"] == 0
             assert short.empty
     assert "| labelclean |" in Path("found.md").read_text()
@@ -149,6 +153,19 @@ def test_grid_measures_every_way_once_and_writes_the_table(
     again = pd.read_parquet("found.parquet")
     assert len(again) == len(found)
     assert again["way"].tolist()[-2:] == ["labelclean"] * 2
+
+
+def test_rivals_see_the_layers_as_long_as_the_output_and_neighbours_see_them_whitened():
+    rng = np.random.default_rng(0)
+    scores = (rng.normal(size=(40, 6)) * [9, 5, 3, 1, 1, 0.1]).astype(np.float32)
+    frozen = replace(as_frozen(scores), output=rng.normal(5, 2, size=(40, 12)).astype(np.float32))
+    inputs = see_layers(frozen)
+    centred = inputs.scaler.fit_transform(inputs.features)
+    assert np.square(inputs.features).sum(axis=1).mean() == pytest.approx(12, rel=1e-3)
+    assert centred.std(axis=0).max() > 50 * centred.std(axis=0).min()
+    np.testing.assert_allclose(inputs.space.std(axis=0), 1, rtol=1e-4)
+    output = see_output(frozen)
+    np.testing.assert_allclose(output.scaler.fit_transform(output.features).std(axis=0), 1, rtol=1e-4)
 
 
 def test_the_table_tells_ours_against_the_best_rival():

@@ -97,7 +97,7 @@ class FrozenLearner:
         """
         self.features = features
         scores = features.scores
-        space = unit_norm(scores / np.maximum(scores.std(axis=0), EPSILON))
+        space = unit_norm(whitened(scores))
         everyone = np.ones(len(scores), dtype=bool)
         self.space = FeatureSpace(features=space, judged=everyone)
         self.neighbors = nearest(
@@ -170,6 +170,11 @@ class FrozenLearner:
         head = fit_head(chosen, goal, weights)
         weight = head.weight.cpu().numpy() * scale / std
         return weight, head.bias.cpu().numpy() - weight @ mean
+
+
+def whitened(scores: FloatArray) -> FloatArray:
+    """Scores on principal axes with all axes made equally long, (N, P)."""
+    return np.asarray(scores / np.maximum(scores.std(axis=0), EPSILON))
 
 
 def scale_to_length(features: FloatArray) -> np.float32:
