@@ -19,7 +19,7 @@ these bounds."""
 ENOUGH_SUPPORT = 3
 """With so many other rows of its class, doubts about a label count in full."""
 
-SLOPE_SPREAD, SHIFT_SPREAD, MIN_SLOPE = 0.5, 1.5, 0.05
+SLOPE_SPREAD, SHIFT_SPREAD, MIN_SLOPE = 0.5, 0.75, 0.05
 """Of the calibrating line: how far from slope 1 and shift 0 it is expected, and a least slope that keeps the order."""
 
 
