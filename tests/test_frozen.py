@@ -95,6 +95,18 @@ def test_readings_are_means_of_what_the_right_layers_get():
     torch.testing.assert_close(readings, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-5)
 
 
+def test_of_a_wide_network_not_every_layer_is_read(monkeypatch: pytest.MonkeyPatch):
+    network = spec_of("test_vit").build(0).eval()
+    x = as_batch(pictures(2))
+    whole = LayerReader(network, x)
+    widths = [layer.weight.shape[1] for layer in whole.layers]
+    monkeypatch.setattr(frozen, "MOST_READINGS", sum(widths[::2]))
+    some = LayerReader(network, x)
+    assert some.layers == whole.layers[::2]
+    monkeypatch.setattr(frozen, "MOST_READINGS", 1)
+    assert len(LayerReader(network, x).layers) == 1
+
+
 def planted(num_rows: int, num_readings: int) -> torch.Tensor:
     rng = np.random.default_rng(1)
     hidden = rng.normal(size=(num_rows, 6)) * [5, 4, 3, 2, 1, 0.5]

@@ -27,6 +27,9 @@ from labelclean.train.fusion import fused
 ROWS_OF_AXES = 4096
 """So many random rows decide the principal axes; all where there are fewer."""
 
+MOST_READINGS = 40_000
+"""Of a network whose layers give more numbers every second layer is read, or every third, and so on."""
+
 MOST_AXES = 1024
 ROWS_PER_AXIS = 4
 """Axes are kept up to so many, and no more than the rows that decide them can bear."""
@@ -80,7 +83,9 @@ def _read_all(
     reader: LayerReader, images: ImageStore, rows: IntArray, advance: Callable[[int], None]
 ) -> Iterator[tuple[IntArray, torch.Tensor, torch.Tensor]]:
     """Batches of rows (B,) with the network's output (B, D) and the readings (B, R), averaged over both views."""
-    for batch in np.array_split(rows, -(-len(rows) // scan_batch(images.device))) if len(rows) else ():
+    size = scan_batch(images.device)
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
         x = images.batch(batch)
         (output, readings), (mirrored, of_mirrored) = reader.read(x), reader.read(x.flip(3))
         yield batch, (output + mirrored) / 2, (readings + of_mirrored) / 2
@@ -108,13 +113,17 @@ class LayerReader:
             if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
         ]
         _, calls = _watch(network, dense, images, take=lambda layer, got: got)
-        self.layers = [
-            layer
+        fitting = [
+            (layer, _mean_over_places(layer, got).shape[1])
             for place, (layer, got) in enumerate(calls)
             if len(got) == len(images)
             and sum(layer is other for other, _ in calls) == 1
             and not any(got is earlier for _, earlier in calls[:place])
         ]
+        step = 1
+        while step < len(fitting) and sum(width for _, width in fitting[::step]) > MOST_READINGS:
+            step += 1
+        self.layers = [layer for layer, _ in fitting[::step]]
 
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The output features (B, D) and the readings of all layers with it (B, R), in float32."""
@@ -132,8 +141,9 @@ def _watch(
     """The features (B, D), and of each call of one of the layers what is taken of its input, at once."""
     calls: list[tuple[nn.Module, torch.Tensor]] = []
 
-    def remember(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        calls.append((layer, take(layer, inputs[0])))
+    def remember(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs:  # some models pass them by name
+            calls.append((layer, take(layer, inputs[0])))
 
     hooks = [layer.register_forward_pre_hook(remember) for layer in layers]
     try:
