@@ -143,7 +143,7 @@ def test_the_noise_rate_is_that_of_p_clean():
 
 
 def test_golden_rows_calibrate_and_stay_out_of_the_cut():
-    """Of six golden labels, four of them doubted, five are wrong; the other doubts are about the same."""
+    """Of six golden labels five are wrong, two of which were trusted."""
     golden = np.where(np.isin(np.arange(NUM_ROWS), [0, 3, 8, 10, 11]), (GIVEN + 1) % 3, UNKNOWN)
     golden[7] = GIVEN[7]
     labels, config = make_labels(GIVEN, golden=golden), replace(CONFIG, reject_precision=0.0)
