@@ -26,7 +26,7 @@ from labelclean.records import BoolArray, FloatArray, IntArray, of_label
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore
 from labelclean.train.frozen import FrozenFeatures
-from labelclean.train.heads import whitened
+from labelclean.train.heads import scale_to_length, whitened
 from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.schedule import Schedule
 from labelclean.train.trainer import scan_images
@@ -192,8 +192,7 @@ def see_output(frozen: FrozenFeatures) -> FrozenInputs:
 
 def see_layers(frozen: FrozenFeatures) -> FrozenInputs:
     """What all layers see, as labelclean does; as long as the standardised output, for which the heads are tuned."""
-    length = np.square(frozen.scores, dtype=np.float64).sum(axis=1).mean()
-    scores = frozen.scores * np.float32(np.sqrt(frozen.output.shape[1] / length))
+    scores = frozen.scores * scale_to_length(frozen.scores, frozen.output.shape[1])
     return FrozenInputs(features=scores, standardise=False, space=whitened(scores))
 
 
