@@ -65,8 +65,8 @@ class FitConfig:
     finetune: bool = True
     """Train the backbone; False: it stays frozen and only heads are trained."""
     warm_rounds: int = 20
-    """Rounds on frozen features before fine-tuning, where the backbone is pre-trained, >= 0; at most so many: they end
-    when nothing moves any more."""
+    """Rounds on frozen features before fine-tuning, >= 0; at most so many: they end when nothing moves any more. From a
+    random start one round on patches of the images; 0: none."""
     rounds: int = 0
     """Rounds of the loop (of its fine-tuning part, where there is one), >= 0; 0: 2 from pre-trained weights, 1 from
     a random start. Where the backbone stays frozen: at most so many; 0: warm_rounds, 1 at least."""

@@ -18,15 +18,16 @@ from labelclean.train.checkpoint import Checkpoint
 from labelclean.train.device import ImageStore
 from labelclean.train.frozen import FrozenFeatures, LayerReader, principal_axes, scan_frozen
 from labelclean.train.heads import FrozenLearner
+from labelclean.train.patches import PatchReader
 from labelclean.train.trainer import scan_images
 from tests.conftest import as_frozen
 
 NUM_ROWS, SIDE = 30, 32
 
 
-def spec_of(backbone: str = "test_resnet", side: int = SIDE) -> BackboneSpec:
+def spec_of(backbone: str = "test_resnet", side: int = SIDE, weights: object = "none") -> BackboneSpec:
     return prepare_backbone(
-        FitConfig(backbone=backbone, weights="none", image_size=side), num_classes=3, median_side=side
+        FitConfig(backbone=backbone, weights=str(weights), image_size=side), num_classes=3, median_side=side
     )
 
 
@@ -134,9 +135,9 @@ def test_constant_readings_and_constant_images_have_no_part():
 
 
 @pytest.mark.parametrize("num_deciding", [12, 4096])
-def test_all_rows_are_told_by_the_axes_of_some(monkeypatch: pytest.MonkeyPatch, num_deciding: int):
+def test_all_rows_are_told_by_the_axes_of_some(data: Path, monkeypatch: pytest.MonkeyPatch, num_deciding: int):
     monkeypatch.setattr(frozen, "ROWS_OF_AXES", num_deciding)
-    spec, content, counted = spec_of(), pictures(), list[int]()
+    spec, content, counted = spec_of(weights=data / "weights.safetensors"), pictures(), list[int]()
     store = ImageStore(content, np.arange(NUM_ROWS), torch.device("cpu"))
     found = scan_frozen(spec, store, seed=0, advance=counted.append)
     network = spec.build(0).eval()
@@ -151,6 +152,17 @@ def test_all_rows_are_told_by_the_axes_of_some(monkeypatch: pytest.MonkeyPatch, 
     assert sum(counted) == 2 * NUM_ROWS
     again = scan_frozen(spec, store, seed=0, advance=ignore)
     np.testing.assert_array_equal(again.scores, found.scores)
+
+
+def test_without_weights_patches_are_read():
+    store = ImageStore(pictures(), np.arange(NUM_ROWS), torch.device("cpu"))
+    found = scan_frozen(spec_of(), store, seed=0, advance=ignore)
+    reader = PatchReader(store, seed=0)
+    x = as_batch(pictures())
+    both = zip(reader.read(x), reader.read(x.flip(3)), strict=True)
+    output, readings = ((view + mirrored).numpy() / 2 for view, mirrored in both)
+    np.testing.assert_allclose(found.output, output, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.scores, (readings - found.mean) @ found.axes, rtol=1e-2, atol=2e-3)
 
 
 def test_neighbours_do_not_go_by_what_varies_most():

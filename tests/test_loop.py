@@ -93,6 +93,32 @@ def test_halves_learn_nothing_of_the_labels_that_they_judge(tmp_path: Path, monk
     assert not equal(ends[0][1], ends[1][1])
 
 
+@pytest.mark.parametrize("warm_rounds", [0, 3])
+def test_patches_are_looked_at_beside_a_random_start_but_teach_it_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_rounds: int
+):
+    given = np.where(np.arange(NUM_ROWS) % 7 == 0, (TRUTH + 1) % 3, TRUTH)
+    taught: list[Lesson] = []
+    train = TunedLearner.train
+
+    def watched(self: TunedLearner, lessons: list[Lesson], *, advance: Any) -> None:
+        taught.extend(lessons)
+        train(self, lessons, advance=advance)
+
+    monkeypatch.setattr(TunedLearner, "train", watched)
+    loop = loop_of(labels_of(given), tmp_path / "run", weights="none", judge="self", warm_rounds=warm_rounds)
+    result = loop.run()
+    assert [record.stage for record in result.history] == ["frozen"] * bool(warm_rounds) + ["finetune"]
+    (lesson,) = taught
+    np.testing.assert_array_equal(lesson.targets, np.eye(3)[given])
+    assert lesson.labelled.all()
+    (judge,) = result.judges
+    assert judge.num_rounds == 1
+    assert (judge.anchor is None) == (warm_rounds == 0)
+    if judge.anchor is not None:  # the tint of a class is in every patch
+        assert (judge.anchor.probs.argmax(axis=1) == TRUTH).mean() > 0.8
+
+
 def test_networks_start_from_heads_of_their_own_half(tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch):
     in_halves(monkeypatch)
     taught: list[IntArray] = []

@@ -393,11 +393,13 @@ def test_rounds_are_chosen_by_the_start_or_as_told():
 
 
 def test_rounds_on_frozen_features_are_as_many_with_and_without_fine_tuning():
-    assert count_frozen_rounds(FitConfig(warm_rounds=0)) == 0
-    assert count_frozen_rounds(FitConfig(rounds=3)) == FitConfig().warm_rounds  # these are of fine-tuning
-    assert count_frozen_rounds(FitConfig(finetune=False)) == FitConfig().warm_rounds
-    assert count_frozen_rounds(FitConfig(finetune=False, rounds=3)) == 3
-    assert count_frozen_rounds(FitConfig(finetune=False, warm_rounds=0)) == 1  # something has to judge
+    assert count_frozen_rounds(FitConfig(warm_rounds=0), pretrained=True) == 0
+    assert count_frozen_rounds(FitConfig(rounds=3), pretrained=True) == FitConfig().warm_rounds  # these are of fine-tuning
+    assert count_frozen_rounds(FitConfig(finetune=False), pretrained=True) == FitConfig().warm_rounds
+    assert count_frozen_rounds(FitConfig(finetune=False, rounds=3), pretrained=True) == 3
+    assert count_frozen_rounds(FitConfig(finetune=False, warm_rounds=0), pretrained=True) == 1  # something has to judge
+    for warm_rounds in (0, 1, 20):  # patches alone soon believe themselves
+        assert count_frozen_rounds(FitConfig(warm_rounds=warm_rounds), pretrained=False) == min(warm_rounds, 1)
 
 
 def test_training_that_diverges_stops_with_a_remedy(spec: BackboneSpec):

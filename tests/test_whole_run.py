@@ -106,13 +106,13 @@ def test_run_folder_holds_what_it_should(small_run: Path):
     assert {path.name for path in small_run.iterdir()} == RUN_FILES
     about = json.loads((small_run / "run.json").read_text())
     history = read_history(RunFolder(small_run)).to_pandas()
-    assert history["stage"].tolist() == ["finetune"] * 2
+    assert history["stage"].tolist() == ["frozen"] + ["finetune"] * 2
     assert about["image_passes"] == {
-        "forward": history["forward_passes"].sum(),
+        "forward": history["forward_passes"].sum() + 2 * NUM_IMAGES,
         "backward": history["backward_passes"].sum(),
     }
     shares = history[["share_positive", "share_negative", "share_uncertain"]].sum(axis=1)
-    assert shares.tolist() == pytest.approx([1, 1])
+    assert shares.tolist() == pytest.approx([1, 1, 1])
     assert about["device"] == "cpu"
     assert about["image_size"] == 16
     assert about["class_names"] == list(CLASSES)

@@ -1,9 +1,10 @@
-"""What an untouched backbone knows of the images: not its output alone, but what all its layers see.
+"""Fixed features: what an untouched backbone knows of the images, not its output alone, but what all its layers see.
 
 A pre-trained network's output keeps what its own task needs. What tells other classes apart is often only in the layers
 before: a linear head on all of them is right in 80 % of CIFAR-10 where one on the output is right in 74 (MobileNetV2 at
-128 px, 5,000 rows), on photographs of clothes in 88 instead of 82. The thousands of numbers per image are projected on
-their principal axes.
+128 px, 5,000 rows), on photographs of clothes in 88 instead of 82. A backbone without weights knows nothing; in its
+place the images are compared with random patches of them (`labelclean/train/patches.py`). The thousands of numbers per
+image are projected on their principal axes.
 
 Source: the inputs of all layers as features, Head2Toe (ICML 2022).
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from labelclean.records import FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
 from labelclean.train.device import ImageStore, scan_batch
 from labelclean.train.fusion import fused
+from labelclean.train.patches import PatchReader
 
 ROWS_OF_AXES = 4096
 """So many random rows decide the principal axes; all where there are fewer."""
@@ -40,8 +43,8 @@ class FrozenFeatures:
     """Fixed features, averaged over the image and its mirror.
 
     Attributes:
-        output: its pooled features, (N, D).
-        scores: what all its layers see, on the principal axes, the longest first, (N, P).
+        output: pooled over the image, (N, D).
+        scores: all that is seen, on the principal axes, the longest first, (N, P).
         mean, axes: scores are (readings - mean) @ axes, (R,) and (R, P).
     """
 
@@ -51,18 +54,26 @@ class FrozenFeatures:
     axes: FloatArray
 
 
+class Reader(Protocol):
+    """Whatever turns images into numbers and is never trained."""
+
+    num_outputs: int
+
+    def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, S, S) with values in [0, 255] -> output (B, D) and readings (B, R), in float32."""
+        ...
+
+
 def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: Callable[[int], None]) -> FrozenFeatures:
     """The features of every image, in single precision; the seed draws the rows that decide the axes."""
-    network = spec.build(seed).to(images.device).eval()
     num_rows = len(images.rows)
-    few = images.batch(np.arange(min(num_rows, 2)))
-    reader = LayerReader(fused(network, few), few)
+    reader = _choose_reader(spec, images, seed)
     num_first = min(num_rows, ROWS_OF_AXES)
     is_first = np.zeros(num_rows, dtype=bool)
     is_first[np.random.default_rng((seed, 3)).choice(num_rows, num_first, replace=False)] = True
     first, rest = np.flatnonzero(is_first), np.flatnonzero(~is_first)
 
-    output = np.empty((num_rows, spec.num_features), dtype=np.float32)
+    output = np.empty((num_rows, reader.num_outputs), dtype=np.float32)
     parts = []
     for rows, of_network, of_layers in _read_all(reader, images, first, advance):
         output[rows] = of_network.cpu()
@@ -79,10 +90,19 @@ def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: C
     return FrozenFeatures(output=output, scores=scores, mean=mean.numpy(), axes=axes.numpy())
 
 
+def _choose_reader(spec: BackboneSpec, images: ImageStore, seed: int) -> Reader:
+    """The backbone's layers, or patches where it has no weights."""
+    if not spec.pretrained:
+        return PatchReader(images, seed=seed)
+    network = spec.build(seed).to(images.device).eval()
+    few = images.batch(np.arange(min(len(images.rows), 2)))
+    return LayerReader(fused(network, few), few)
+
+
 def _read_all(
-    reader: LayerReader, images: ImageStore, rows: IntArray, advance: Callable[[int], None]
+    reader: Reader, images: ImageStore, rows: IntArray, advance: Callable[[int], None]
 ) -> Iterator[tuple[IntArray, torch.Tensor, torch.Tensor]]:
-    """Batches of rows (B,) with the network's output (B, D) and the readings (B, R), averaged over both views."""
+    """Batches of rows (B,) with the output (B, D) and the readings (B, R), averaged over both views."""
     size = scan_batch(images.device)
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
@@ -106,7 +126,7 @@ class LayerReader:
             network: in evaluation mode.
             images: some images, by which the layers are chosen, (B, 3, S, S) with values in [0, 255].
         """
-        self.network = network
+        self.network, self.num_outputs = network, network.head.in_features
         dense = [
             layer
             for layer in network.body.modules()

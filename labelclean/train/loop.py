@@ -2,8 +2,7 @@
 
     training -> scan -> two streams -> parallel division -> meta purification -> the next lesson
 
-again and again: first on frozen features where the backbone is pre-trained, then with fine-tuning. The three efforts
-are configurations of this one loop.
+again and again: first on frozen features, then with fine-tuning. The three efforts are configurations of this one loop.
 
 # N rows, K classes, D features
 """
@@ -89,15 +88,16 @@ class RoundLoop:
         config, result = self.config, self.result
         kept = self.checkpoint.load_round()
         frozen = anchor = None
-        if not config.finetune or (self.spec.pretrained and config.warm_rounds):
+        num_frozen = count_frozen_rounds(config, pretrained=self.spec.pretrained)
+        if num_frozen:
             frozen = self._frozen_learner()
             if kept is None:
-                self._run_rounds("frozen", frozen, 0, count_frozen_rounds(config))
+                self._run_rounds("frozen", frozen, 0, num_frozen)
                 anchor = result.scans[0]
             else:
                 anchor = frozen.recall(kept.arrays["anchor_probs"])
         if config.finetune:
-            tuned = self._tuned_learner(frozen if kept is None else None)
+            tuned = self._tuned_learner(frozen if kept is None and self.spec.pretrained else None)
             result.judge = tuned.judge
             self._start_judges(tuned, anchor)
             first_round, spent = 0, 0.0
@@ -141,7 +141,7 @@ class RoundLoop:
         learner.train([judge.lesson for judge in self.result.judges], advance=advance)
 
     def _frozen_learner(self) -> FrozenLearner:
-        """Heads on the features of the untouched backbone, which are computed once."""
+        """Heads on features that are computed once."""
         features = self.checkpoint.load_features()
         num_passes = 2 * len(self.labels.given)
         self.result.forward_passes += num_passes  # by this process or by the one that was interrupted
@@ -193,8 +193,14 @@ class RoundLoop:
         return learner
 
     def _start_judges(self, learner: TunedLearner, anchor: Scan | None) -> None:
-        """Prepare the judges for fine-tuning: a second one where two divide the data for each other."""
+        """Prepare the judges for fine-tuning: a second one where two divide the data for each other.
+
+        A random start is taught the labels as they are, and judged as if nothing was before: patches are worth having
+        beside the network, but see too little to teach it.
+        """
         result = self.result
+        if not self.spec.pretrained:
+            result.judges = [Judge(self.labels, self.config)]
         if learner.judge == "peer":
             twin = Judge(self.labels, self.config)
             twin.restore({name: values.copy() for name, values in result.judges[0].state().items()})

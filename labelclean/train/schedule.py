@@ -118,8 +118,10 @@ def hold_out_one_in(num_rows: int) -> int:
     return max(2, min(HELD_OUT_ONE_IN, num_rows // WANTED_HELD_OUT))
 
 
-def count_frozen_rounds(config: FitConfig) -> int:
-    """Rounds on frozen features, at most."""
+def count_frozen_rounds(config: FitConfig, *, pretrained: bool) -> int:
+    """Rounds on frozen features, at most; without weights one, see `labelclean.train.patches`."""
+    if not pretrained:
+        return min(config.warm_rounds, 1)
     return config.warm_rounds if config.finetune else config.rounds or max(config.warm_rounds, 1)
 
 
