@@ -45,9 +45,7 @@ def test_readings_are_those_of_every_patch_for_itself():
             found[:, :, top, left] = torch.cat([response, -response], dim=1).sub(THRESHOLD).clamp(min=0)
     halves = slice(0, 5), slice(4, 9)  # of nine places the fifth belongs to both
     expected = [found[:, :, rows, columns].mean(dim=(2, 3)) for rows in halves for columns in halves]
-    torch.testing.assert_close(
-        readings.view(2, -1, 4).double(), torch.stack(expected, dim=2), rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(readings.view(2, -1, 4).double(), torch.stack(expected, dim=2), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(output, readings.view(2, -1, 4).mean(dim=2))
     assert output.shape[1] == reader.num_outputs
 

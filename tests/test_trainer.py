@@ -394,7 +394,8 @@ def test_rounds_are_chosen_by_the_start_or_as_told():
 
 def test_rounds_on_frozen_features_are_as_many_with_and_without_fine_tuning():
     assert count_frozen_rounds(FitConfig(warm_rounds=0), pretrained=True) == 0
-    assert count_frozen_rounds(FitConfig(rounds=3), pretrained=True) == FitConfig().warm_rounds  # these are of fine-tuning
+    of_tuning = FitConfig(rounds=3)
+    assert count_frozen_rounds(of_tuning, pretrained=True) == FitConfig().warm_rounds
     assert count_frozen_rounds(FitConfig(finetune=False), pretrained=True) == FitConfig().warm_rounds
     assert count_frozen_rounds(FitConfig(finetune=False, rounds=3), pretrained=True) == 3
     assert count_frozen_rounds(FitConfig(finetune=False, warm_rounds=0), pretrained=True) == 1  # something has to judge

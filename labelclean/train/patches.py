@@ -33,9 +33,6 @@ what hardly varies is noise."""
 THRESHOLD = 0.5
 """Filters that respond by less, either way, do not respond."""
 
-QUARTERS = 2
-"""The image is divided into so many parts each way, over which responses are averaged."""
-
 
 class PatchReader:
     """Reads where images resemble which patch, as a `labelclean.train.frozen.Reader`."""
@@ -72,8 +69,8 @@ class PatchReader:
             scale = _variance(x).add(CONTRAST_FLOOR).rsqrt()
             found = functional.conv2d(x, self.filters) * scale + self.offset[:, None, None]
             both_ways = torch.cat([found, -found], dim=1).sub_(THRESHOLD).relu_()
-            quarters = functional.adaptive_avg_pool2d(both_ways, QUARTERS)
-            return quarters.mean(dim=(2, 3)), quarters.flatten(start_dim=1)
+            quarters = _mean_over_quarters(both_ways)
+            return quarters.mean(dim=2), quarters.flatten(start_dim=1)
 
 
 def _draw(images: ImageStore, rng: np.random.Generator) -> torch.Tensor:
@@ -101,6 +98,13 @@ def _normalise(patches: torch.Tensor) -> torch.Tensor:
     """Patches, (N, 3 P²), without their mean and of unit contrast."""
     deviation = (patches.var(dim=1, correction=0, keepdim=True) + CONTRAST_FLOOR).sqrt()
     return (patches - patches.mean(dim=1, keepdim=True)) / deviation
+
+
+def _mean_over_quarters(responses: torch.Tensor) -> torch.Tensor:
+    """(B, C, L, L) -> (B, C, 4); of an odd number of places the middle ones belong to both sides."""
+    half = -(-responses.shape[-1] // 2)
+    sides = slice(None, half), slice(-half, None)
+    return torch.stack([responses[:, :, rows, columns].mean(dim=(2, 3)) for rows in sides for columns in sides], dim=2)
 
 
 def _variance(images: torch.Tensor) -> torch.Tensor:
