@@ -97,8 +97,9 @@ def test_of_large_pictures_the_same_is_seen_as_of_small_ones():
     small, large = pictures(20, WORKING_SIDE, noise=0), pictures(20, 3 * WORKING_SIDE, noise=0)
     reader = PatchReader(store_of(small), seed=0)
     seen, seen_large = (reader.read(as_batch(content))[1] for content in (small, large))
-    distances = torch.cdist(seen, seen_large)
-    assert distances.argmin(dim=1).tolist() == list(range(20))
+    to_itself = (seen - seen_large).norm(dim=1)
+    to_others = torch.cdist(seen, seen).fill_diagonal_(torch.inf)
+    assert float(to_itself.max()) < 0.5 * float(to_others.min())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -54,8 +54,7 @@ class PatchReader:
         chosen = torch.from_numpy(rng.choice(len(drawn), NUM_PATCHES, replace=False))
         filters = functional.normalize((drawn[chosen] - mean) @ whitening, dim=1) @ whitening
         self.offset = (-filters @ mean).float().to(images.device)
-        # a filter that sums to 0 does the centring of each patch
-        filters = filters - filters.mean(dim=1, keepdim=True)
+        # made of centred patches, filters sum to 0: what they are compared with need not be centred
         self.filters = filters.view(-1, 3, PATCH_SIDE, PATCH_SIDE).float().to(images.device)
 
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
