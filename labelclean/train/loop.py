@@ -146,7 +146,8 @@ class RoundLoop:
         num_passes = 2 * len(self.labels.given)
         self.result.forward_passes += num_passes  # by this process or by the one that was interrupted
         if features is None:
-            with phase(self.reporter, "Frozen features", num_passes):
+            what = "Frozen features" if self.spec.pretrained else "Patches of the images"
+            with phase(self.reporter, what, num_passes):
                 features = scan_frozen(self.spec, self.images, seed=self.config.seed, advance=self.reporter.advance)
             self.checkpoint.save_features(features)
         return FrozenLearner(
