@@ -115,9 +115,8 @@ class Workbench:
             self.config = dataclasses.replace(config, precision="bf16" if bf16 else "fp32")
         if len(self.inputs.rows) < len(cell.true):
             raise ValueError(f"{cell.data.name}: some images cannot be read; the ablation needs all of them")
-        if self.spec.pretrained:
-            features = scan_frozen(self.spec, self.images, seed=config.seed, advance=lambda _: None)
-            Checkpoint(run.checkpoint).save_features(features)
+        features = scan_frozen(self.spec, self.images, seed=config.seed, advance=lambda _: None)
+        Checkpoint(run.checkpoint).save_features(features)
         self.base: tuple[Findings, float] | None = None
 
     def measure(self, variant: Variant) -> dict[str, Any]:
