@@ -129,12 +129,42 @@ class TunedLearner:
             ConfigError: there is nothing to teach, or the loss is no longer a number.
         """
         device = self.images.device
+        targets, weights = self._addressed(lesson, network)
         believed = lesson.labelled & network.teaches
-        # where a label is withheld from a network, it sees it in no form: it is taught its blind guess
+        useful = np.flatnonzero(weights > EPSILON)
+        prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
+        network.model.train()
+        batches = _batches(useful, self.schedule.batch_size, self.schedule.steps[self.round], stint.rng)
+        network.stint = stint
+        if network.kept is not None:
+            stint.restore(network.kept)
+            network.kept = None
+            advance(stint.rows)
+        for rows in batches[stint.steps :]:
+            x = augment(self.images.batch(rows), stint.augmenting)
+            t, w, is_labelled = (torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed))
+            if self.schedule.mixup:
+                share = float(stint.rng.beta(self.schedule.mixup, self.schedule.mixup))
+                share = max(share, 1 - share)
+                order = torch.from_numpy(stint.rng.permutation(len(rows))).to(device)
+                x, t, w = mix(x, order, share), mix(t, order, share), mix(w, order, share)
+            height = self._step(network, x, t.float(), w.float(), is_labelled, prior)
+            stint.steps += 1
+            stint.rows += len(rows)
+            stint.loss += height * len(rows)
+            advance(len(rows))
+
+    def _addressed(self, lesson: Lesson, network: Network) -> tuple[FloatArray, FloatArray]:
+        """Targets (N, K) and weights (N,) of a lesson for one network.
+
+        Where a label is withheld from it, it sees it in no form: it is taught its blind guess.
+
+        Raises:
+            ConfigError: there is nothing to teach.
+        """
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
         weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
-        useful = np.flatnonzero(weights > EPSILON)
-        if not len(useful):
+        if not (weights > EPSILON).any():
             crossfit = self.judge == "crossfit"
             raise ConfigError(
                 f"judge {self.judge}: "
@@ -142,45 +172,40 @@ class TunedLearner:
                 + ", nothing is left to teach",
                 hint="Give more rows, or smaller groups." if crossfit else "Choose --judge crossfit.",
             )
-        prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
-        network.model.train()
-        rng = stint.rng
-        batches = _batches(useful, self.schedule.batch_size, self.schedule.steps[self.round], rng)
-        network.stint = stint
-        if network.kept is not None:
-            stint.restore(network.kept)
-            network.kept = None
-            advance(stint.rows)
-        for rows in batches[stint.steps :]:
-            for group in network.optimizer.param_groups:
-                group["lr"] = self.schedule.rate(network.step)
-            x = augment(self.images.batch(rows), stint.augmenting)
-            t, w, is_labelled = (torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed))
-            share = 1.0
-            if self.schedule.mixup:
-                share = float(rng.beta(self.schedule.mixup, self.schedule.mixup))
-                share = max(share, 1 - share)
-                order = torch.from_numpy(rng.permutation(len(rows))).to(device)
-                x, t, w = mix(x, order, share), mix(t, order, share), mix(w, order, share)
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                _, logits = network.model(x)
-            loss = self._loss(logits, t.float(), w.float(), is_labelled, prior, network.step)
-            height = float(loss.detach())
-            if not math.isfinite(height):
-                raise ConfigError(
-                    f"round {self.round + 1}: training diverged, its loss is {height}",
-                    hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
-                )
-            network.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.model.parameters(), 5.0)
-            network.optimizer.step()
-            network.step += 1
-            update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
-            stint.steps += 1
-            stint.rows += len(rows)
-            stint.loss += height * len(rows)
-            advance(len(rows))
+        return targets, weights
+
+    def _step(
+        self,
+        network: Network,
+        x: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        is_labelled: torch.Tensor,
+        prior: torch.Tensor,
+    ) -> float:
+        """One step of the optimiser and of the moving average; the loss before it.
+
+        Raises:
+            ConfigError: the loss is no longer a number.
+        """
+        for group in network.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(network.step)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            _, logits = network.model(x)
+        loss = self._loss(logits, targets, weights, is_labelled, prior, network.step)
+        height = float(loss.detach())
+        if not math.isfinite(height):
+            raise ConfigError(
+                f"round {self.round + 1}: training diverged, its loss is {height}",
+                hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
+            )
+        network.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.model.parameters(), 5.0)
+        network.optimizer.step()
+        network.step += 1
+        update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
+        return height
 
     def _loss(
         self,
