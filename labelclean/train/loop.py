@@ -48,7 +48,7 @@ class LoopResult:
         history: a record per round of all stages.
         learner: with the fitted networks or heads.
         judge: who judged the rows; heads are always cross-fitted.
-        forward_passes, backward_passes: images that went through a backbone, each way.
+        forward_passes, backward_passes: images that went through a backbone, each way, or were compared with patches.
     """
 
     judges: list[Judge]
