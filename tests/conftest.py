@@ -16,7 +16,18 @@ from PIL import Image
 from labelclean import cli
 from labelclean.config import FitConfig
 from labelclean.files import write_json
-from labelclean.records import UNKNOWN, Bin, Estimate, Fault, Findings, FloatArray, IntArray, Manifest, RoundRecord
+from labelclean.records import (
+    UNKNOWN,
+    Bin,
+    ByteArray,
+    Estimate,
+    Fault,
+    Findings,
+    FloatArray,
+    IntArray,
+    Manifest,
+    RoundRecord,
+)
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 from labelclean.train.frozen import FrozenFeatures
@@ -75,6 +86,11 @@ def make_labels(given: IntArray, **changes: Any) -> Labels:
         "num_classes": 3,
     }
     return Labels(**(content | changes))
+
+
+def as_batch(pictures: ByteArray) -> torch.Tensor:
+    """Pictures (B, S, S, 3) as networks take them, (B, 3, S, S)."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
 
 
 def as_frozen(features: FloatArray) -> FrozenFeatures:

@@ -20,7 +20,7 @@ from labelclean.train.frozen import FrozenFeatures, LayerReader, principal_axes,
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.patches import PatchReader
 from labelclean.train.trainer import scan_images
-from tests.conftest import as_frozen
+from tests.conftest import as_batch, as_frozen
 
 NUM_ROWS, SIDE = 30, 32
 
@@ -33,10 +33,6 @@ def spec_of(backbone: str = "test_resnet", side: int = SIDE, weights: object = "
 
 def pictures(count: int = NUM_ROWS, side: int = SIDE) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
-
-
-def as_batch(content: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(content).permute(0, 3, 1, 2).float()
 
 
 def ignore(_: int) -> None:

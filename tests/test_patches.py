@@ -10,6 +10,7 @@ from labelclean.records import ByteArray
 from labelclean.train import patches
 from labelclean.train.device import ImageStore
 from labelclean.train.patches import CONTRAST_FLOOR, NUM_PATCHES, PATCH_SIDE, THRESHOLD, WORKING_SIDE, PatchReader
+from tests.conftest import as_batch
 
 
 def pictures(count: int = 12, side: int = 14, noise: int = 30) -> ByteArray:
@@ -22,10 +23,6 @@ def pictures(count: int = 12, side: int = 14, noise: int = 30) -> ByteArray:
 
 def store_of(content: ByteArray) -> ImageStore:
     return ImageStore(content, np.arange(len(content)), torch.device("cpu"))
-
-
-def as_batch(content: ByteArray) -> torch.Tensor:
-    return torch.from_numpy(content).permute(0, 3, 1, 2).float()
 
 
 def test_readings_are_those_of_every_patch_for_itself():

@@ -75,18 +75,18 @@ def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: C
 
     output = np.empty((num_rows, reader.num_outputs), dtype=np.float32)
     parts = []
-    for rows, of_network, of_layers in _read_all(reader, images, first, advance):
-        output[rows] = of_network.cpu()
-        parts.append(of_layers.cpu())
+    for rows, pooled, found in _read_all(reader, images, first, advance):
+        output[rows] = pooled.cpu()
+        parts.append(found.cpu())
     readings = torch.cat(parts)
     mean, axes = principal_axes(readings)
     scores = np.empty((num_rows, axes.shape[1]), dtype=np.float32)
     scores[first] = (readings - mean) @ axes
     del parts, readings
     on_device = mean.to(images.device), axes.to(images.device)
-    for rows, of_network, of_layers in _read_all(reader, images, rest, advance):
-        output[rows] = of_network.cpu()
-        scores[rows] = ((of_layers - on_device[0]) @ on_device[1]).cpu()
+    for rows, pooled, found in _read_all(reader, images, rest, advance):
+        output[rows] = pooled.cpu()
+        scores[rows] = ((found - on_device[0]) @ on_device[1]).cpu()
     return FrozenFeatures(output=output, scores=scores, mean=mean.numpy(), axes=axes.numpy())
 
 

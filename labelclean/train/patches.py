@@ -3,7 +3,7 @@
 Small patches, drawn from the images themselves and whitened, are the filters of one layer that is never trained. No
 label has taught it anything, so it errs elsewhere than a network that was taught wrong ones: beside a network from a
 random start it finds more wrong labels than the network alone, and fewer that are right (5,000 rows of CIFAR-10N; alone
-it finds nearly as many in a fifteenth of the time, but takes far too many for wrong).
+it finds nearly as many in a tenth of the time, but takes far too many for wrong).
 
 Source: Coates, Lee and Ng (AISTATS 2011); drawn patches for filters, Coates and Ng (ICML 2011).
 
@@ -77,9 +77,9 @@ def _draw(images: ImageStore, rng: np.random.Generator) -> torch.Tensor:
     num_rows = len(images.rows)
     rows = rng.choice(num_rows, min(num_rows, MOST_ROWS), replace=False)
     per_row = -(-DRAWN // len(rows))
-    patches = []
-    for start in range(0, len(rows), scan_batch(images.device)):
-        x = _reduce(images.batch(rows[start : start + scan_batch(images.device)])).cpu()
+    size, patches = scan_batch(images.device), []
+    for start in range(0, len(rows), size):
+        x = _reduce(images.batch(rows[start : start + size])).cpu()
         places = x.unfold(2, PATCH_SIDE, 1).unfold(3, PATCH_SIDE, 1)  # (B, 3, S - P + 1, S - P + 1, P, P)
         top, left = torch.from_numpy(rng.integers(0, places.shape[2], (2, len(x), per_row)))
         patches.append(places[torch.arange(len(x))[:, None], :, top, left].flatten(0, 1).flatten(1))
