@@ -15,6 +15,7 @@ from sklearn.mixture import GaussianMixture
 from labelclean.records import EPSILON, BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.frozen import FrozenFeatures
 from labelclean.train.heads import FrozenLearner
+from labelclean.train.judge import Judge
 from labelclean.tssd.channel import fit_channel
 from labelclean.tssd.division import divide
 from labelclean.tssd.mixture import MixtureFit
@@ -102,6 +103,11 @@ class OutputLearner(FrozenLearner):
         super().__init__(of_output, fold, groups, **settings)
 
 
+def anchor_alone(judge: Judge) -> tuple[View, ...]:
+    """What is looked at beside the present scan, without the unswayed view."""
+    return () if judge.anchor is None else (judge._look(judge.anchor),)
+
+
 def draw_evenly(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
     """Any other label, each as likely as the next, (N,)."""
     num_classes = chances.shape[1]
@@ -134,6 +140,8 @@ VARIANTS = (
     Variant(name="feature stream only", stand_ins=one_stream(feature_scores, slice(1, 3))),
     Variant(name="frozen features: the output alone", stand_ins={"labelclean.train.loop.FrozenLearner": OutputLearner}),
     Variant(name="neighbours not whitened", stand_ins={"labelclean.train.heads.whitened": lambda scores: scores}),
+    Variant(name="no unswayed view", stand_ins={"labelclean.train.judge.Judge._earlier_views": anchor_alone}),
+    Variant(name="votes by the meta-classifier", stand_ins={"labelclean.train.judge.VOTES_BY": "p_meta"}),
     Variant(name="streams by mixture", settings={"streams": "mixture"}),
     Variant(
         name="streams by mixture, guards off",

@@ -64,7 +64,7 @@ class FitConfig:
 
     finetune: bool = True
     """Train the backbone; False: it stays frozen and only heads are trained."""
-    warm_rounds: int = 20
+    warm_rounds: int = 40
     """Rounds on frozen features before fine-tuning, >= 0; at most so many: they end when nothing moves any more. From a
     random start one round on patches of the images; 0: none."""
     rounds: int = 0
@@ -201,7 +201,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"finetune": False, "rounds": 20},
+    "quick": {"finetune": False, "rounds": 40},
     "standard": {},
     "thorough": {"rounds": 6},
 }

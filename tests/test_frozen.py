@@ -77,7 +77,11 @@ class Body(nn.Module):
         return pooled
 
 
-def test_readings_are_means_of_what_the_right_layers_get():
+def mean_and_spread(got: torch.Tensor, places: tuple[int, ...]) -> list[torch.Tensor]:
+    return [got.mean(dim=places), got.std(dim=places, correction=0)]
+
+
+def test_readings_are_mean_and_spread_of_what_the_right_layers_get():
     torch.manual_seed(0)
     body = Body()
     network = Backbone(body, 2, 3, [0.5], [0.5])
@@ -87,16 +91,21 @@ def test_readings_are_means_of_what_the_right_layers_get():
         first = body.stem(seen) + body.twin(seen)
         places = body.twice(body.twice(body.grouped(first))).permute(0, 2, 3, 1)
         pooled = body.windows(body.tokens(places)).mean(dim=(1, 2))
-        expected = [seen.mean(dim=(2, 3)), places.mean(dim=(1, 2)), pooled, body.last(pooled)]
+        expected = [*mean_and_spread(seen, (2, 3)), *mean_and_spread(places, (1, 2)), pooled, body.last(pooled)]
         _, readings = LayerReader(network, x[:2]).read(x)
     torch.testing.assert_close(readings, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_gets_a_pooled_map_has_no_spread():
+    pooled = torch.rand(3, 4, 1, 1)
+    torch.testing.assert_close(frozen._over_places(nn.Conv2d(4, 2, 1), pooled), pooled.flatten(1))
 
 
 def test_of_a_wide_network_not_every_layer_is_read(monkeypatch: pytest.MonkeyPatch):
     network = spec_of("test_vit").build(0).eval()
     x = as_batch(pictures(2))
     whole = LayerReader(network, x)
-    widths = [layer.weight.shape[1] for layer in whole.layers]
+    widths = [2 * layer.weight.shape[1] for layer in whole.layers]
     monkeypatch.setattr(frozen, "MOST_READINGS", sum(widths[::2]))
     some = LayerReader(network, x)
     assert some.layers == whole.layers[::2]

@@ -64,7 +64,7 @@ def test_means_leave_the_first_round_out_and_halve_the_weight_of_older_ones(lear
         if len(odds) <= 2:
             np.testing.assert_allclose(judge.means["p_meta"], odds[-1])
     np.testing.assert_allclose(judge.means["p_meta"], odds[1] / 4 + odds[2] / 4 + odds[3] / 2)
-    np.testing.assert_allclose(judge.trust, np.maximum(sigmoid(judge.means["p_meta"]), LEAST_TRUST))
+    np.testing.assert_allclose(judge.trust, np.maximum(sigmoid(judge.means["p_loss"]), LEAST_TRUST))
     p_right = np.take_along_axis(judge.lesson.targets, judge.labels.given[:, None], axis=1)[:, 0]
     np.testing.assert_allclose(p_right, sigmoid(judge.means["p_meta"]), atol=2e-3)
 
@@ -155,6 +155,22 @@ def test_what_teaching_did_is_taken_off_by_rows_held_out_that_are_not_golden(lea
     own = view.probs[everyone, given]
     assert own[taught].mean() == pytest.approx(own[~taught & ~is_golden].mean(), abs=0.1)
     assert raw.probs[everyone, given][taught].mean() > 0.8
+
+
+def test_the_unswayed_view_stays_until_there_is_an_anchor(learner_and_judge):
+    learner, judge = learner_and_judge
+    judge.unswayed = run_round(learner, judge).views[0]
+    for _ in range(2):
+        found = run_round(learner, judge)
+        assert found.views[0] is judge.unswayed
+        assert len(found.views) == 2
+    # the neighbours' votes have changed with what is believed of them, those of the unswayed view have not
+    assert np.abs(found.views[1].votes - found.views[0].votes).max() > 0.05
+    (anchor,) = learner.scan(advance=lambda _: None)
+    judge.start_stage(anchor)
+    found = run_round(learner, judge)
+    assert judge.unswayed is None
+    np.testing.assert_array_equal(found.views[0].probs, anchor.probs)
 
 
 def test_the_anchor_has_a_say_beside_the_newest_scan(learner_and_judge):

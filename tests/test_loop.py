@@ -12,14 +12,15 @@ import torch
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded
 from labelclean.inputs import given_labels
-from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray, SilentReporter
+from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray, SilentReporter, View
 from labelclean.train import loop as loops
 from labelclean.train.backbone import prepare_backbone
 from labelclean.train.checkpoint import Checkpoint
 from labelclean.train.device import ImageStore
 from labelclean.train.heads import FrozenLearner
-from labelclean.train.judge import Labels
+from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.loop import LoopResult, RoundLoop
+from labelclean.train.scan import Scan
 from labelclean.train.trainer import TunedLearner
 from labelclean.tssd.semisup import Lesson
 from tests.conftest import make_labels, make_manifest
@@ -193,6 +194,26 @@ def test_the_frozen_scan_stays_beside_the_tuned_one(tmp_path: Path, weights: str
     anchor = result.judges[0].anchor
     assert anchor is not None
     assert np.abs(anchor.probs - result.scans[0].probs).max() > 1e-3
+
+
+def test_the_first_view_of_frozen_features_stays_beside_the_later_ones(
+    tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch
+):
+    given = np.where(np.arange(NUM_ROWS) % 7 == 0, (TRUTH + 1) % 3, TRUTH)
+    seen: list[tuple[View, ...]] = []
+    assess = Judge.assess
+
+    def watched(self: Judge, scan: Scan, *, rng: np.random.Generator) -> Assessment:
+        found = assess(self, scan, rng=rng)
+        seen.append(found.views)
+        return found
+
+    monkeypatch.setattr(Judge, "assess", watched)
+    monkeypatch.setattr(loops, "SETTLED", 0)
+    loop_of(labels_of(given), tmp_path / "run", weights=weights, finetune=False, rounds=3).run()
+    assert [len(views) for views in seen] == [1, 2, 2]
+    assert all(views[0] is seen[0][0] for views in seen)
+    assert all(views[-1] is not seen[0][0] for views in seen[1:])
 
 
 def test_groups_of_the_index_and_equal_files_are_kept_together():

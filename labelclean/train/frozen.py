@@ -6,7 +6,8 @@ before: a linear head on all of them is right in 80 % of CIFAR-10 where one on t
 place the images are compared with random patches of them (`labelclean/train/patches.py`). The thousands of numbers per
 image are projected on their principal axes.
 
-Source: the inputs of all layers as features, Head2Toe (ICML 2022).
+Sources: the inputs of all layers as features, Head2Toe (ICML 2022); mean and spread over places, the statistics pooling
+of x-vectors (ICASSP 2018).
 
 # N rows, B batch, D output features, R readings, P axes
 """
@@ -30,7 +31,7 @@ from labelclean.train.patches import PatchReader
 ROWS_OF_AXES = 4096
 """So many random rows decide the principal axes; all where there are fewer."""
 
-MOST_READINGS = 40_000
+MOST_READINGS = 60_000
 """Of a network whose layers give more numbers every second layer is read, or every third, and so on."""
 
 MOST_AXES = 1024
@@ -79,10 +80,11 @@ def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: C
         output[rows] = pooled.cpu()
         parts.append(found.cpu())
     readings = torch.cat(parts)
+    del parts
     mean, axes = principal_axes(readings)
     scores = np.empty((num_rows, axes.shape[1]), dtype=np.float32)
     scores[first] = (readings - mean) @ axes
-    del parts, readings
+    del readings
     on_device = mean.to(images.device), axes.to(images.device)
     for rows, pooled, found in _read_all(reader, images, rest, advance):
         output[rows] = pooled.cpu()
@@ -113,7 +115,7 @@ def _read_all(
 
 
 class LayerReader:
-    """Reads along while images go through a network: what its layers get, averaged over places.
+    """Reads along while images go through a network: what its layers get, its mean and its spread over places.
 
     The layers are its linear ones and its convolutions, but for grouped convolutions (what they give away tells more,
     and the next layer gets that) and for layers that run more than once, that get what another one got, or that get
@@ -134,7 +136,7 @@ class LayerReader:
         ]
         _, calls = _watch(network, dense, images, take=lambda layer, got: got)
         fitting = [
-            (layer, _mean_over_places(layer, got).shape[1])
+            (layer, _over_places(layer, got).shape[1])
             for place, (layer, got) in enumerate(calls)
             if len(got) == len(images)
             and sum(layer is other for other, _ in calls) == 1
@@ -147,8 +149,8 @@ class LayerReader:
 
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The output features (B, D) and the readings of all layers with it (B, R), in float32."""
-        output, calls = _watch(self.network, self.layers, images, take=_mean_over_places)
-        return output, torch.cat([*(mean for _, mean in calls), output], dim=1)
+        output, calls = _watch(self.network, self.layers, images, take=_over_places)
+        return output, torch.cat([*(found for _, found in calls), output], dim=1)
 
 
 def _watch(
@@ -174,10 +176,17 @@ def _watch(
             hook.remove()
 
 
-def _mean_over_places(layer: nn.Module, got: torch.Tensor) -> torch.Tensor:
-    """What a convolution (B, C, ...) or a linear layer (B, ..., C) gets -> (B, C)."""
-    places = range(2, got.ndim) if isinstance(layer, nn.Conv2d) else range(1, got.ndim - 1)
-    return (got.mean(dim=tuple(places)) if len(places) else got).float()
+def _over_places(layer: nn.Module, got: torch.Tensor) -> torch.Tensor:
+    """Mean and spread of what a convolution (B, C, ...) or a linear layer (B, ..., C) gets -> (B, 2 C).
+
+    Where there is only one place, what it gets, (B, C).
+    """
+    places = tuple(range(2, got.ndim) if isinstance(layer, nn.Conv2d) else range(1, got.ndim - 1))
+    if all(got.shape[place] == 1 for place in places):
+        return got.flatten(1).float()
+    mean = got.mean(dim=places, keepdim=True, dtype=torch.float32)
+    spread = (got - mean).square_().mean(dim=places).sqrt_()
+    return torch.cat([mean.flatten(1), spread], dim=1)
 
 
 def principal_axes(readings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -191,7 +200,7 @@ def principal_axes(readings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     num_rows = len(readings)
     mean, std = readings.mean(dim=0), readings.std(dim=0, correction=0)
     inverse = torch.where(std > 1e-6, 1 / std.clamp(min=1e-6), 0.0)
-    standardised = (readings - mean) * inverse
+    standardised = (readings - mean).mul_(inverse)
     num_axes = max(1, min(MOST_AXES, num_rows // ROWS_PER_AXIS, readings.shape[1]))
     # rows are fewer than readings, or about as many
     squares, vectors = torch.linalg.eigh(standardised @ standardised.T)

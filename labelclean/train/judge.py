@@ -21,6 +21,10 @@ from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach
 
+VOTES_BY = "p_loss"
+"""The running mean by which a row's vote weighs. By one that looks at the neighbours too a vote would come back, by way
+of those that it made believed, to the row that cast it."""
+
 LEAST_TRUST = 0.01
 """What the vote of a row weighs at least."""
 
@@ -91,6 +95,8 @@ class Judge:
             round.
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
+        unswayed: the first view of the frozen features, with all votes alike. It stays beside the later ones, which
+            follow from what was made of the labels and go astray with it.
         from_scratch: whether the networks of this stage started at random.
         share_right: of the labels, where the first round of a random start settled it; else None.
         lesson: what to teach next.
@@ -120,6 +126,7 @@ class Judge:
                 right and stays in the means, and it is believed less that one class is mislabelled more than another.
         """
         self.anchor, self.from_scratch = anchor, from_scratch
+        self.unswayed: View | None = None
         self.share_right: float | None = None
         self.means: dict[str, FloatArray] = {}
         self.change = np.inf
@@ -127,8 +134,7 @@ class Judge:
     def assess(self, scan: Scan, *, rng: np.random.Generator) -> Assessment:
         """One round: scan -> two streams -> parallel division -> meta purification -> the next lesson."""
         labels, config = self.labels, self.config
-        scans = (scan,) if self.anchor is None else (self.anchor, scan)
-        views = tuple(self._look(found) for found in scans)
+        views = (*self._earlier_views(), self._look(scan))
         self._remember(views[-1].probs)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
@@ -139,7 +145,8 @@ class Judge:
         assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
         self._average(assessment)
         p_clean = sigmoid(self.means["p_meta"])
-        self.trust = np.where(labels.golden != UNKNOWN, 1.0, np.maximum(p_clean, LEAST_TRUST))
+        believed = np.maximum(sigmoid(self.means[VOTES_BY]), LEAST_TRUST)
+        self.trust = np.where(labels.golden != UNKNOWN, 1.0, believed)
         self.lesson = make_lesson(
             consensus.prior,
             p_clean,
@@ -149,6 +156,12 @@ class Judge:
             temperature=config.sharpen,
         )
         return assessment
+
+    def _earlier_views(self) -> tuple[View, ...]:
+        """What is looked at beside the present scan: the anchor, or the unswayed view as long as there is none."""
+        if self.anchor is not None:
+            return (self._look(self.anchor),)
+        return () if self.unswayed is None else (self.unswayed,)
 
     def _look(self, scan: Scan) -> View:
         """The class scores of a scan, from which what teaching did to taught labels is taken off."""

@@ -30,7 +30,7 @@ from labelclean.train.trainer import TunedLearner
 
 Learner = FrozenLearner | TunedLearner
 
-SETTLED = 0.005
+SETTLED = 0.002
 """Rounds on frozen features end when p_meta moves by less, in the mean of the rows."""
 
 KEEP_EVERY, KEEP_SHARE = 120.0, 0.05
@@ -125,6 +125,8 @@ class RoundLoop:
             assessed = [judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)]
             self._record(stage, index, time.perf_counter() - started, assessed, learner)
             if isinstance(learner, FrozenLearner):
+                for judge, found in zip(result.judges, assessed, strict=True):
+                    judge.unswayed = judge.unswayed or found.views[0]
                 if all(judge.change < SETTLED for judge in result.judges):
                     break
             elif index + 1 < num_rounds:
