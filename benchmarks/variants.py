@@ -103,9 +103,11 @@ class OutputLearner(FrozenLearner):
         super().__init__(of_output, fold, groups, **settings)
 
 
-def anchor_alone(judge: Judge) -> tuple[View, ...]:
-    """What is looked at beside the present scan, without the unswayed view."""
-    return () if judge.anchor is None else (judge._look(judge.anchor),)
+class SwayedJudge(Judge):
+    """A judge that looks at no unswayed view."""
+
+    def _earlier_views(self) -> tuple[View, ...]:
+        return () if self.anchor is None else super()._earlier_views()
 
 
 def draw_evenly(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
@@ -140,7 +142,7 @@ VARIANTS = (
     Variant(name="feature stream only", stand_ins=one_stream(feature_scores, slice(1, 3))),
     Variant(name="frozen features: the output alone", stand_ins={"labelclean.train.loop.FrozenLearner": OutputLearner}),
     Variant(name="neighbours not whitened", stand_ins={"labelclean.train.heads.whitened": lambda scores: scores}),
-    Variant(name="no unswayed view", stand_ins={"labelclean.train.judge.Judge._earlier_views": anchor_alone}),
+    Variant(name="no unswayed view", stand_ins={"labelclean.train.loop.Judge": SwayedJudge}),
     Variant(name="votes by the meta-classifier", stand_ins={"labelclean.train.judge.VOTES_BY": "p_meta"}),
     Variant(name="streams by mixture", settings={"streams": "mixture"}),
     Variant(
