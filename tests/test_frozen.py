@@ -122,9 +122,9 @@ def planted(num_rows: int, num_readings: int) -> torch.Tensor:
 @pytest.mark.parametrize("num_readings", [12, 90])
 def test_axes_are_those_of_standardised_readings(num_readings: int):
     readings = planted(40, num_readings)
-    mean, axes = principal_axes(readings)
-    found = ((readings - mean) @ axes).numpy()
-    values = readings.numpy()
+    scores, mean, axes = principal_axes(readings.clone())
+    torch.testing.assert_close(scores, (readings - mean) @ axes, rtol=1e-3, atol=1e-3)
+    found, values = scores.numpy(), readings.numpy()
     expected = PCA(found.shape[1]).fit_transform((values - values.mean(axis=0)) / values.std(axis=0))
     assert found.shape == (40, 10)  # a quarter as many as rows
     np.testing.assert_allclose(np.abs(found[:, :5]), np.abs(expected[:, :5]), atol=2e-3)
@@ -132,10 +132,11 @@ def test_axes_are_those_of_standardised_readings(num_readings: int):
 
 def test_constant_readings_and_constant_images_have_no_part():
     readings = planted(40, 12)
-    mean, axes = principal_axes(torch.cat([readings, torch.full((40, 2), 7.0)], dim=1))
+    _, _, axes = principal_axes(torch.cat([readings, torch.full((40, 2), 7.0)], dim=1))
     assert not axes[-2:].any()
-    torch.testing.assert_close(axes[:-2].abs(), principal_axes(readings)[1].abs(), rtol=1e-3, atol=1e-4)
-    mean, axes = principal_axes(torch.ones(12, 5))
+    torch.testing.assert_close(axes[:-2].abs(), principal_axes(readings)[2].abs(), rtol=1e-3, atol=1e-4)
+    scores, mean, axes = principal_axes(torch.ones(12, 5))
+    assert not scores.any()
     assert not ((torch.ones(12, 5) - mean) @ axes).any()
 
 

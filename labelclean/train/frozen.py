@@ -59,6 +59,7 @@ class Reader(Protocol):
     """Whatever turns images into numbers and is never trained."""
 
     num_outputs: int
+    num_readings: int
 
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, S, S) with values in [0, 255] -> output (B, D) and readings (B, R), in float32."""
@@ -75,16 +76,15 @@ def scan_frozen(spec: BackboneSpec, images: ImageStore, *, seed: int, advance: C
     first, rest = np.flatnonzero(is_first), np.flatnonzero(~is_first)
 
     output = np.empty((num_rows, reader.num_outputs), dtype=np.float32)
-    parts = []
+    readings, num_read = torch.empty(num_first, reader.num_readings), 0
     for rows, pooled, found in _read_all(reader, images, first, advance):
         output[rows] = pooled.cpu()
-        parts.append(found.cpu())
-    readings = torch.cat(parts)
-    del parts
-    mean, axes = principal_axes(readings)
-    scores = np.empty((num_rows, axes.shape[1]), dtype=np.float32)
-    scores[first] = (readings - mean) @ axes
+        readings[num_read : num_read + len(rows)] = found
+        num_read += len(rows)
+    found_first, mean, axes = principal_axes(readings)
     del readings
+    scores = np.empty((num_rows, axes.shape[1]), dtype=np.float32)
+    scores[first] = found_first
     on_device = mean.to(images.device), axes.to(images.device)
     for rows, pooled, found in _read_all(reader, images, rest, advance):
         output[rows] = pooled.cpu()
@@ -146,6 +146,7 @@ class LayerReader:
         while step < len(fitting) and sum(width for _, width in fitting[::step]) > MOST_READINGS:
             step += 1
         self.layers = [layer for layer, _ in fitting[::step]]
+        self.num_readings = sum(width for _, width in fitting[::step]) + self.num_outputs
 
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The output features (B, D) and the readings of all layers with it (B, R), in float32."""
@@ -189,22 +190,23 @@ def _over_places(layer: nn.Module, got: torch.Tensor) -> torch.Tensor:
     return torch.cat([mean.flatten(1), spread], dim=1)
 
 
-def principal_axes(readings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean (R,) and the axes (R, P) along which standardised readings vary the most, the longest first.
+def principal_axes(readings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The axes along which standardised readings vary the most, the longest first.
 
     Args:
-        readings: of the rows that decide, (N, R).
+        readings: of the rows that decide, (N, R). They are standardised in place: there may be a gigabyte of them.
     Returns:
-        Scores are (readings - mean) @ axes; a reading that is always the same has no part in them.
+        The rows' scores (N, P), the mean (R,) and the axes (R, P). Scores are (readings - mean) @ axes; a reading that
+        is always the same has no part in them.
     """
     num_rows = len(readings)
     mean, std = readings.mean(dim=0), readings.std(dim=0, correction=0)
     inverse = torch.where(std > 1e-6, 1 / std.clamp(min=1e-6), 0.0)
-    standardised = (readings - mean).mul_(inverse)
+    standardised = readings.sub_(mean).mul_(inverse)
     num_axes = max(1, min(MOST_AXES, num_rows // ROWS_PER_AXIS, readings.shape[1]))
     # rows are fewer than readings, or about as many
     squares, vectors = torch.linalg.eigh(standardised @ standardised.T)
     squares, vectors = squares.flip(0)[:num_axes], vectors.flip(1)[:, :num_axes]
     lengths = squares.clamp(min=0).sqrt()
     directions = standardised.T @ (vectors / lengths.clamp(min=1e-6 * float(lengths[0]) + 1e-12))
-    return mean, directions * inverse[:, None]
+    return standardised @ directions, mean, directions.mul_(inverse[:, None])

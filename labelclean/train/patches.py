@@ -38,6 +38,7 @@ class PatchReader:
     """Reads where images resemble which patch, as a `labelclean.train.frozen.Reader`."""
 
     num_outputs = 2 * NUM_PATCHES
+    num_readings = 4 * num_outputs
 
     def __init__(self, images: ImageStore, *, seed: int) -> None:
         """Draw the patches.
