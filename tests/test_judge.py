@@ -13,6 +13,7 @@ from labelclean.records import UNKNOWN, FloatArray
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge
 from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.resistance import find_resistance
 from labelclean.tssd.unteaching import unteach
 from tests.conftest import as_frozen, make_labels
 
@@ -102,6 +103,37 @@ def test_the_first_round_of_a_random_start_settles_how_many_labels_are_right(lea
     else:
         assert judge.share_right is None
         assert levels[1] != pytest.approx(levels[2], abs=1e-4)
+
+
+@pytest.mark.parametrize("by_resistance", [True, False])
+def test_the_first_teaching_shows_how_labels_resist(learner_and_judge, by_resistance: bool):
+    learner, judge = learner_and_judge
+    everyone, given = np.arange(NUM_ROWS), judge.labels.given
+    taught, is_golden = everyone % 3 > 0, everyone % 6 == 0
+    judge.labels = replace(judge.labels, golden=np.where(is_golden, everyone % 3, UNKNOWN))
+    judge.start_stage(None, from_scratch=True, by_resistance=by_resistance)
+    found = []
+    for _ in range(2):
+        learner.train([judge.lesson], advance=lambda _: None)
+        (scan,) = learner.scan(advance=lambda _: None)
+        judge.assess(replace(scan, taught=taught), rng=np.random.default_rng(0))
+        predicted = scan.probs.argmax(axis=1)
+        found.append(find_resistance(predicted, given, taught=taught, held_out=~taught & ~is_golden))
+    assert found[0] != found[1]
+    assert judge.resistance == (found[0] if by_resistance else None)
+    twin = Judge(judge.labels, judge.config)
+    twin.start_stage(None, from_scratch=True, by_resistance=by_resistance)
+    twin.restore(judge.state())
+    assert twin.resistance == judge.resistance
+    judge.start_stage(None)
+    assert judge.resistance is None
+
+
+def test_where_all_labels_are_taught_nothing_shows_how_they_resist(learner_and_judge):
+    learner, judge = learner_and_judge
+    judge.start_stage(None, from_scratch=True, by_resistance=True)
+    run_round(learner, judge)
+    assert judge.resistance is None
 
 
 def test_copies_of_a_wrong_label_do_not_bear_each_other_out():

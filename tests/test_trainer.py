@@ -28,6 +28,7 @@ from labelclean.train.schedule import (
     count_tuned_rounds,
     hold_out_one_in,
     plan_schedule,
+    trains_as_usual,
 )
 from labelclean.train.trainer import TunedLearner, scan_images
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
@@ -341,6 +342,13 @@ def test_first_round_of_a_random_start_is_a_training_of_its_own():
     assert max(later) == later[6] == pytest.approx(0.06)  # the later rounds share one rise and fall
     assert np.all(np.diff(later[6:]) < 0)
     assert 0 < later[-1] < 0.001
+
+
+def test_training_is_as_usual_unless_settings_say_otherwise():
+    assert trains_as_usual(FitConfig(rounds=3, batch_size=16), pretrained=False)
+    assert not trains_as_usual(FitConfig(epochs=3.0), pretrained=False)
+    assert not trains_as_usual(FitConfig(learning_rate=0.03), pretrained=False)
+    assert not trains_as_usual(FitConfig(), pretrained=True)
 
 
 def test_schedule_is_planned_by_rows_and_start():

@@ -7,7 +7,8 @@ import pytest
 
 from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray
 from labelclean.tssd.numbers import log_odds, sigmoid
-from labelclean.tssd.verdict_odds import DOUBT_WEIGHT, calibrate, excuse_the_rare, soften
+from labelclean.tssd.resistance import Resistance
+from labelclean.tssd.verdict_odds import DOUBT_WEIGHT, calibrate, excuse_the_rare, settle_odds, soften
 
 
 def calibration_error(p: FloatArray, right: BoolArray) -> float:
@@ -51,6 +52,30 @@ def test_softening_looks_at_doubts_alone():
     elsewhere = np.where(ODDS < 0, p_feature, 0.5)
     np.testing.assert_array_equal(soften(ODDS, elsewhere), soften(ODDS, p_feature))
     np.testing.assert_array_equal(soften(ODDS[3:], p_feature[3:]), ODDS[3:])
+
+
+def test_how_labels_resist_shifts_what_softening_left():
+    rng = np.random.default_rng(0)
+    odds, p_feature = rng.normal(0, 3, 400), rng.random(400)
+    resistance = Resistance(share_right=0.8, num_held_out=2000)
+
+    def settled(resistance: Resistance | None) -> FloatArray:
+        return settle_odds(
+            odds,
+            p_feature=p_feature,
+            prior=rng.dirichlet(np.ones(3), 400),
+            labels=np.arange(400) % 3,
+            support=np.full(400, 9),
+            level_settled=True,
+            resistance=resistance,
+        )
+
+    softened = soften(odds, p_feature)
+    np.testing.assert_allclose(settled(None), softened)
+    moved = settled(resistance)
+    assert np.ptp(moved - softened) == pytest.approx(0, abs=1e-9)
+    assert sigmoid(moved).mean() == pytest.approx(resistance.sway(float(sigmoid(softened).mean())))
+    assert sigmoid(moved).mean() > sigmoid(softened).mean() + 0.1
 
 
 def test_doubts_count_as_much_as_there_are_rows_to_resemble():

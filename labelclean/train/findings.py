@@ -54,6 +54,7 @@ def conclude(
         labels=labels.given,
         support=labels.support,
         level_settled=result.judges[0].from_scratch,  # its first round has settled how many are right
+        resistance=result.judges[0].resistance,
     )
     p_meta = sigmoid(odds)
     p_clean = calibrate(p_meta, labels.given, labels.golden)

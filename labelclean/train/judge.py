@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import EPSILON, UNKNOWN, Division, FloatArray, IntArray, Streams, View, of_label
+from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import Purified, gather_evidence, purify
+from labelclean.tssd.resistance import Resistance, find_resistance
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
@@ -99,6 +100,8 @@ class Judge:
             follow from what was made of the labels and go astray with it.
         from_scratch: whether the networks of this stage started at random.
         share_right: of the labels, where the first round of a random start settled it; else None.
+        by_resistance: whether what the first round's teaching does to labels has a say in how many are right.
+        resistance: what it says; None where it has none, or not yet.
         lesson: what to teach next.
     """
 
@@ -118,16 +121,18 @@ class Judge:
         """How strongly the classes' shares of wrong labels are drawn together at least."""
         return PULL_FROM_SCRATCH if self.from_scratch else PULL
 
-    def start_stage(self, anchor: Scan | None, *, from_scratch: bool = False) -> None:
+    def start_stage(self, anchor: Scan | None, *, from_scratch: bool = False, by_resistance: bool = False) -> None:
         """Forget the means; from here on the anchor's view is looked at too.
 
         Args:
             from_scratch: the networks start at random. The first round then settles for good how many labels are
                 right and stays in the means, and it is believed less that one class is mislabelled more than another.
+            by_resistance: their first round is such a training as `labelclean.tssd.resistance` reckons with.
         """
-        self.anchor, self.from_scratch = anchor, from_scratch
+        self.anchor, self.from_scratch, self.by_resistance = anchor, from_scratch, by_resistance
         self.unswayed: View | None = None
         self.share_right: float | None = None
+        self.resistance: Resistance | None = None
         self.means: dict[str, FloatArray] = {}
         self.change = np.inf
 
@@ -136,6 +141,8 @@ class Judge:
         labels, config = self.labels, self.config
         views = (*self._earlier_views(), self._look(scan))
         self._remember(views[-1].probs)
+        if self.by_resistance and self.resistance is None:
+            self.resistance = self._find_resistance(scan)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
         consensus = reach_consensus(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
@@ -167,10 +174,21 @@ class Judge:
         """The class scores of a scan, from which what teaching did to taught labels is taken off."""
         labels = self.labels
         view = scan.view(labels.given, labels.best_known, self.trust, labels.groups)
-        held_out = ~scan.taught & (labels.golden == UNKNOWN)  # golden rows are no random choice
+        held_out = self._held_out(scan)
         if not (scan.taught.any() and held_out.any()):
             return view
         return unteach(view, labels.given, taught=scan.taught, held_out=held_out)
+
+    def _held_out(self, scan: Scan) -> BoolArray:
+        """Rows whose labels were not taught; golden ones, which are no random choice, are left out, (N,)."""
+        return np.asarray(~scan.taught & (self.labels.golden == UNKNOWN))
+
+    def _find_resistance(self, scan: Scan) -> Resistance | None:
+        """None where all labels were taught, or none."""
+        held_out = self._held_out(scan)
+        if not (scan.taught.any() and held_out.any()):
+            return None
+        return find_resistance(scan.probs.argmax(axis=1), self.labels.given, taught=scan.taught, held_out=held_out)
 
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1
@@ -234,6 +252,8 @@ class Judge:
         state["num_rounds"] = np.array([self.num_rounds])
         if self.share_right is not None:
             state["share_right"] = np.array([self.share_right])
+        if self.resistance is not None:
+            state["resistance"] = np.array([self.resistance.share_right, self.resistance.num_held_out])
         return state
 
     def restore(self, state: dict[str, FloatArray]) -> None:
@@ -242,6 +262,9 @@ class Judge:
         self.means = {name.removeprefix("mean_"): values for name, values in state.items() if name.startswith("mean_")}
         self.num_rounds = int(state["num_rounds"].item())
         self.share_right = float(state["share_right"].item()) if "share_right" in state else None
+        if "resistance" in state:
+            share_right, num_held_out = state["resistance"].tolist()
+            self.resistance = Resistance(share_right=share_right, num_held_out=int(num_held_out))
         self.lesson = Lesson(
             labelled=np.asarray(state["labelled"], dtype=bool),
             targets=state["targets"],

@@ -25,7 +25,13 @@ from labelclean.train.frozen import scan_frozen
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Assessment, Judge, Labels
 from labelclean.train.scan import Scan
-from labelclean.train.schedule import choose_judge, count_frozen_rounds, hold_out_one_in, plan_schedule
+from labelclean.train.schedule import (
+    choose_judge,
+    count_frozen_rounds,
+    hold_out_one_in,
+    plan_schedule,
+    trains_as_usual,
+)
 from labelclean.train.trainer import TunedLearner
 
 Learner = FrozenLearner | TunedLearner
@@ -208,8 +214,9 @@ class RoundLoop:
             twin = Judge(self.labels, self.config)
             twin.restore({name: values.copy() for name, values in result.judges[0].state().items()})
             result.judges.append(twin)
+        usual = learner.judge == "self" and trains_as_usual(self.config, pretrained=self.spec.pretrained)
         for judge in result.judges:
-            judge.start_stage(anchor, from_scratch=not self.spec.pretrained)
+            judge.start_stage(anchor, from_scratch=not self.spec.pretrained, by_resistance=usual)
 
     def _take_up(self, kept: KeptRound, learner: TunedLearner) -> None:
         """Go on where an interrupted run was kept."""

@@ -130,6 +130,11 @@ def count_tuned_rounds(config: FitConfig, *, pretrained: bool) -> int:
     return config.rounds or choose_recipe(pretrained=pretrained).rounds
 
 
+def trains_as_usual(config: FitConfig, *, pretrained: bool) -> bool:
+    """Whether a network starts at random and is trained as the tool would, so that it learns as much by heart."""
+    return not (pretrained or config.epochs or config.learning_rate)
+
+
 def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:
     """The training of N rows by so many networks."""
     recipe = choose_recipe(pretrained=pretrained)

@@ -6,12 +6,19 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from labelclean.records import FloatArray
 
 FLOOR = 1e-8
 """Added to a stream's probabilities before their logarithm."""
+
+LEAST_DOUBT = 0.002
+"""The share of wrong labels, and of right ones, is expected to be no less."""
+
+MAX_ODDS = 20.0
+"""Log-odds beyond which nothing is believed."""
 
 
 def log_odds(p: FloatArray, *, limit: float = 1e-5) -> FloatArray:
@@ -28,6 +35,12 @@ def sigmoid(x: FloatArray) -> FloatArray:
 def weaken_doubts(odds: FloatArray, *, weight: float) -> FloatArray:
     """Log-odds of which those below zero count `weight`; their order and one half stay."""
     return np.where(odds < 0, weight * odds, odds)
+
+
+def shift_to_mean(odds: FloatArray, mean: float) -> FloatArray:
+    """Log-odds all shifted alike, so that the mean of their probabilities, in (0, 1), is this one, (N,)."""
+    shift: float = brentq(lambda shift: sigmoid(odds + shift).mean() - mean, -2 * MAX_ODDS, 2 * MAX_ODDS)
+    return odds + shift
 
 
 def cross_entropy(odds: FloatArray, goal: FloatArray) -> float:

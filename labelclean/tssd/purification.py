@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
-from labelclean.tssd.numbers import cross_entropy, log_odds, sigmoid
+from labelclean.tssd.numbers import LEAST_DOUBT, MAX_ODDS, cross_entropy, log_odds, shift_to_mean, sigmoid
 from labelclean.tssd.streams import Consensus
 
 RIDGE_STRENGTH = 0.1
@@ -25,14 +25,8 @@ RIDGE_STRENGTH = 0.1
 META_SHARE = 0.5
 """Weight of the meta-classifier's log-odds beside the channel's."""
 
-MAX_ODDS = 20.0
-"""Log-odds beyond which the meta-classifier is not believed."""
-
 GOLDEN_WEIGHT = 3.0
 """What a pair from a golden row counts against one from the certain set."""
-
-LEAST_DOUBT = 0.002
-"""The share of wrong labels, and of right ones, is expected to be no less."""
 
 MIN_PAIRS = 5
 """Right pairs and wrong pairs that a classifier needs; with fewer the consensus judges."""
@@ -174,8 +168,7 @@ def pool_odds(by_meta: FloatArray, by_channel: FloatArray, *, share_right: float
     bounds = [(0.05, 1), (None, None)]
     slope = minimize(unlikelihood, np.array([0.5, 0.5]), method="L-BFGS-B", bounds=bounds, tol=1e-12).x[0]
     pooled = META_SHARE * slope * sure + (1 - META_SHARE) * by_channel
-    shift = brentq(lambda shift: sigmoid(pooled + shift).mean() - share_right, -2 * MAX_ODDS, 2 * MAX_ODDS)
-    return np.asarray(pooled + shift)
+    return shift_to_mean(pooled, share_right)
 
 
 def training_pairs(
