@@ -47,16 +47,7 @@ def conclude(
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
     prior = _average(result, "prior")
-    odds = settle_odds(
-        _average(result, "p_meta"),
-        p_feature=p_feature,
-        prior=prior,
-        labels=labels.given,
-        support=labels.support,
-        level_settled=result.judges[0].from_scratch,  # its first round has settled how many are right
-        resistance=result.judges[0].resistance,
-    )
-    p_meta = sigmoid(odds)
+    p_meta = _settled(result, labels, p_feature=p_feature, prior=prior)
     p_clean = calibrate(p_meta, labels.given, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
     bins = _last_bins(p_loss, p_feature, p_clean, cut=cut, config=config)
@@ -68,9 +59,9 @@ def conclude(
 
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
     suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected)
-    scan, rounds = result.scans[0], sum(judge.num_rounds for judge in result.judges)
-    near_others = nearest(scan.pictures, np.arange(len(rows)), NUM_NEAREST, groups=labels.groups)
+    outlier_score, duplicate_group = _compare_pictures(result.scans[0], labels.groups, pixels, rows, files)
     hits = np.sum([judge.hits for judge in result.judges], axis=0)
+    num_rounds = sum(judge.num_rounds for judge in result.judges)
     return Findings(
         rows=rows,
         bins=bins,
@@ -84,15 +75,30 @@ def conclude(
         loss=_average(result, "loss"),
         margin=margins(prior, labels.given),
         knn_agreement=_average(result, "agreement"),
-        wrong_event_rate=1 - hits / rounds,
-        outlier_score=outlier_scores(near_others[1]),
-        duplicate_group=duplicate_groups(*_with_own_group(near_others, scan, labels.groups), pixels, rows, files),
+        wrong_event_rate=1 - hits / num_rounds,
+        outlier_score=outlier_score,
+        duplicate_group=duplicate_group,
         noise=noise,
         class_noise={label: of_class for label, of_class in enumerate(by_class) if of_class is not None},
         precision=wrong.share(rejected),
         recall=wrong.capture(rejected),
         history=tuple(result.history),
     )
+
+
+def _settled(result: LoopResult, labels: Labels, *, p_feature: FloatArray, prior: FloatArray) -> FloatArray:
+    """p_meta after all that is done to it without golden rows, (N,)."""
+    judge = result.judges[0]
+    odds = settle_odds(
+        _average(result, "p_meta"),
+        p_feature=p_feature,
+        prior=prior,
+        labels=labels.given,
+        support=labels.support,
+        level_settled=judge.from_scratch,  # its first round has settled how many are right
+        resistance=judge.resistance,
+    )
+    return sigmoid(odds)
 
 
 def _last_bins(
@@ -123,15 +129,16 @@ def _wrong_labels(labels: Labels, *, ways: tuple[FloatArray, ...], blind: FloatA
     )
 
 
-def _with_own_group(
-    near_others: tuple[IntArray, FloatArray], scan: Scan, groups: IntArray
-) -> tuple[IntArray, FloatArray]:
-    """The pictures nearest to each row and their similarities, (N, k) both, with those of the row's own group."""
-    rows, similarities = near_others[0].copy(), near_others[1].copy()
+def _compare_pictures(
+    scan: Scan, groups: IntArray, pixels: ByteArray, rows: IntArray, files: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """Outlier scores, by the nearest pictures of other groups, and groups of doubled pictures, by all, (N,) both."""
+    near, similarities = nearest(scan.pictures, np.arange(len(rows)), NUM_NEAREST, groups=groups)
+    scores = outlier_scores(similarities)
     members = in_company(groups)
     if len(members):
-        rows[members], similarities[members] = nearest(scan.pictures, members, rows.shape[1])
-    return rows, similarities
+        near[members], similarities[members] = nearest(scan.pictures, members, near.shape[1])
+    return scores, duplicate_groups(near, similarities, pixels, rows, files)
 
 
 def _average(result: LoopResult, name: str) -> FloatArray:

@@ -175,18 +175,20 @@ class Judge:
         labels = self.labels
         view = scan.view(labels.given, labels.best_known, self.trust, labels.groups)
         held_out = self._held_out(scan)
-        if not (scan.taught.any() and held_out.any()):
-            return view
-        return unteach(view, labels.given, taught=scan.taught, held_out=held_out)
+        return view if held_out is None else unteach(view, labels.given, taught=scan.taught, held_out=held_out)
 
-    def _held_out(self, scan: Scan) -> BoolArray:
-        """Rows whose labels were not taught; golden ones, which are no random choice, are left out, (N,)."""
-        return np.asarray(~scan.taught & (self.labels.golden == UNKNOWN))
+    def _held_out(self, scan: Scan) -> BoolArray | None:
+        """Rows whose labels were not taught, (N,); None unless there are some of both.
+
+        Golden ones, which are no random choice, are left out.
+        """
+        held_out = ~scan.taught & (self.labels.golden == UNKNOWN)
+        return held_out if scan.taught.any() and held_out.any() else None
 
     def _find_resistance(self, scan: Scan) -> Resistance | None:
-        """None where all labels were taught, or none."""
+        """What teaching did to labels; None where all were taught, or none."""
         held_out = self._held_out(scan)
-        if not (scan.taught.any() and held_out.any()):
+        if held_out is None:
             return None
         return find_resistance(scan.probs.argmax(axis=1), self.labels.given, taught=scan.taught, held_out=held_out)
 

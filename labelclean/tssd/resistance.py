@@ -5,7 +5,7 @@ Once it is taught the labels, it has learnt many of the latter by heart and hard
 go with the image. So the less teaching takes away from the disagreement, the more of it is wrong labels.
 
 To a noise channel, mistakes that people make where the image looks like the other class are ambiguity, the more so the
-better the network knows how people label. This says nothing about where mistakes fall, and so misses none of them.
+better the network knows how people label. What teaching does to labels depends far less on where mistakes fall.
 
 # N rows
 """
