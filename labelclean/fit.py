@@ -159,10 +159,10 @@ def _prepare_model(
 ) -> tuple[torch.device, BackboneSpec]:
     """The device and the backbone: what may be lacking is missed before hours are spent."""
     from labelclean.train.backbone import prepare_backbone
-    from labelclean.train.device import choose_device, keep_freed_memory
+    from labelclean.train.device import choose_device, set_up
 
-    keep_freed_memory()
     device = choose_device(config.device)
+    set_up(device)
     side = median_side(manifest, images_dir)
     spec = prepare_backbone(config, num_classes=len(manifest.class_names), median_side=side)
     reporter.note(f"{config.backbone} at {spec.image_size} px: {spec.loaded}")
@@ -205,7 +205,7 @@ def _judge(
     loop = RoundLoop(labels, store, spec, config, checkpoint=Checkpoint(folder.checkpoint), reporter=reporter)
     result = loop.run()
     watch.lap("rounds")
-    findings = conclude(result, labels, config, rows=rows, pixels=decoded.pixels, files=inputs.files)
+    findings = conclude(result, labels, config, rows=rows, pixels=decoded.pixels, files=inputs.files, device=device)
     watch.lap("conclude")
     return result, findings
 

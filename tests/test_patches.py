@@ -99,6 +99,7 @@ def test_of_large_pictures_the_same_is_seen_as_of_small_ones():
     assert float(to_itself.max()) < 0.5 * float(to_others.min())
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_reads_the_same():
     content = pictures()

@@ -66,6 +66,8 @@ def schedule(**changes: Any) -> Schedule:
         "weight_decay": 5e-4,
         "ema_decay": 0.9,
         "mixup": 4.0,
+        "sharpen": 0.5,
+        "strong_from": 100,
         "lambda_u": 1.0,
         "lambda_r": 1.0,
     }
@@ -447,8 +449,9 @@ def test_scan_sees_an_image_and_its_mirror_alike(spec: BackboneSpec):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_gpu_and_cpu_agree(spec: BackboneSpec):
-    learners = [learner_of(spec, device=choose_device(name)) for name in ("cpu", "cuda")]
+@pytest.mark.parametrize("strong_from", [100, 0])
+def test_gpu_and_cpu_agree(spec: BackboneSpec, strong_from: int):
+    learners = [learner_of(spec, device=choose_device(name), strong_from=strong_from) for name in ("cpu", "cuda")]
     for learner in learners:
         learner.train([lesson_of(LABELS)], advance=ignore)
     cpu, gpu = (learner.scan(advance=ignore)[0] for learner in learners)

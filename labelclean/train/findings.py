@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from labelclean.config import FitConfig
 from labelclean.records import (
@@ -23,7 +24,6 @@ from labelclean.records import (
 from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, nearest, outlier_scores
-from labelclean.train.scan import Scan
 from labelclean.tssd.division import bin_rows
 from labelclean.tssd.numbers import sigmoid
 from labelclean.tssd.rates import WrongLabels
@@ -33,7 +33,14 @@ from labelclean.tssd.verdict_odds import calibrate, settle_odds
 
 
 def conclude(
-    result: LoopResult, labels: Labels, config: FitConfig, *, rows: IntArray, pixels: ByteArray, files: IntArray
+    result: LoopResult,
+    labels: Labels,
+    config: FitConfig,
+    *,
+    rows: IntArray,
+    pixels: ByteArray,
+    files: IntArray,
+    device: torch.device | None = None,
 ) -> Findings:
     """The findings about the judged rows.
 
@@ -44,6 +51,7 @@ def conclude(
         rows: positions of the judged rows in the index, (N,).
         pixels: all decoded images, indexed by position in the index.
         files: number of each judged row's file, equal for identical files, (N,).
+        device: on which pictures are compared, where it is a CUDA device.
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
     prior = _average(result, "prior")
@@ -59,7 +67,9 @@ def conclude(
 
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
     suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected)
-    outlier_score, duplicate_group = _compare_pictures(result.scans[0], labels.groups, pixels, rows, files)
+    outlier_score, duplicate_group = _compare_pictures(
+        result.scans[0].pictures, labels.groups, pixels, rows, files, device
+    )
     hits = np.sum([judge.hits for judge in result.judges], axis=0)
     num_rounds = sum(judge.num_rounds for judge in result.judges)
     return Findings(
@@ -130,14 +140,19 @@ def _wrong_labels(labels: Labels, *, ways: tuple[FloatArray, ...], blind: FloatA
 
 
 def _compare_pictures(
-    scan: Scan, groups: IntArray, pixels: ByteArray, rows: IntArray, files: IntArray
+    pictures: FloatArray,
+    groups: IntArray,
+    pixels: ByteArray,
+    rows: IntArray,
+    files: IntArray,
+    device: torch.device | None,
 ) -> tuple[FloatArray, IntArray]:
     """Outlier scores, by the nearest pictures of other groups, and groups of doubled pictures, by all, (N,) both."""
-    near, similarities = nearest(scan.pictures, np.arange(len(rows)), NUM_NEAREST, groups=groups)
+    near, similarities = nearest(pictures, np.arange(len(rows)), NUM_NEAREST, groups=groups, device=device)
     scores = outlier_scores(similarities)
     members = in_company(groups)
     if len(members):
-        near[members], similarities[members] = nearest(scan.pictures, members, near.shape[1])
+        near[members], similarities[members] = nearest(pictures, members, near.shape[1], device=device)
     return scores, duplicate_groups(near, similarities, pixels, rows, files)
 
 

@@ -100,9 +100,7 @@ class FrozenLearner:
         space = unit_norm(whitened(scores))
         everyone = np.ones(len(scores), dtype=bool)
         self.space = FeatureSpace(features=space, judged=everyone)
-        self.neighbors = nearest(
-            space, np.arange(len(space)), num_neighbors, groups=groups, on_gpu=device.type == "cuda"
-        )
+        self.neighbors = nearest(space, np.arange(len(space)), num_neighbors, groups=groups, device=device)
         self.pictures = unit_norm(features.output)
         self.scale = scale_to_length(scores)
         self.inputs = torch.from_numpy(scores * self.scale).to(device)

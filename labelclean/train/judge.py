@@ -13,7 +13,7 @@ import numpy as np
 from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
-from labelclean.tssd.division import divide
+from labelclean.tssd.division import divide, most_trusted
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import Purified, gather_evidence, purify
 from labelclean.tssd.resistance import Resistance, find_resistance
@@ -158,7 +158,7 @@ class Judge:
             consensus.prior,
             p_clean,
             labels.given,
-            division.positive | purified.accepted,
+            most_trusted(p_clean, labels.given) if self.from_scratch else division.positive | purified.accepted,
             golden=labels.golden,
             temperature=config.sharpen,
         )

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import faiss
 import numpy as np
+import torch
 
 from labelclean.records import UNKNOWN, BoolArray, ByteArray, FloatArray, IntArray
 
 EXACT_ROWS = 100_000
-"""Up to so many rows the search is exact; beyond, an inverted file is searched in part."""
+"""Up to so many rows the search on a CPU is exact; beyond, an inverted file is searched in part."""
 
 LIKELY_SAME = 0.9
 """Cosine from which two rows are compared pixel by pixel."""
@@ -31,7 +32,13 @@ BLOCK_ROWS = 1024
 """Rows that are looked at together."""
 
 WIDEST_SEARCH = 2048
-"""As many neighbours as faiss finds on a GPU."""
+"""Neighbours that are looked at, at most, to find some of other groups."""
+
+PRODUCTS = 2**28
+"""Cosines that a GPU holds at once, in single precision."""
+
+Search = Callable[[FloatArray, int], tuple[FloatArray, IntArray]]
+"""Finds for vectors (Q, D) the so many nearest rows: cosines and rows, nearest first, (Q, k) both."""
 
 
 def nearest(
@@ -40,7 +47,7 @@ def nearest(
     num_neighbors: int,
     *,
     groups: IntArray | None = None,
-    on_gpu: bool = False,
+    device: torch.device | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """The nearest other rows of each query row, by cosine.
 
@@ -49,24 +56,15 @@ def nearest(
         queries: rows whose neighbours are wanted, (Q,).
         num_neighbors: k; with fewer than k + 1 rows in all, fewer come back.
         groups: rows of the query's own group are no neighbours of it, numbered from 0, (N,); None: each row is alone.
-        on_gpu: search on the GPUs where this faiss can.
+        device: where it is a CUDA device, that one searches.
     Returns:
         Rows (Q, k) and similarities (Q, k), nearest first. Where fewer are found, because the group takes up the search
         or an inverted file has no more, the last places have similarity 0.
     """
-    num_rows, num_features = features.shape
+    num_rows = len(features)
     vectors = np.ascontiguousarray(features, dtype=np.float32)
     k = min(num_neighbors, num_rows - 1)
-    if num_rows <= EXACT_ROWS:
-        index: Any = faiss.IndexFlatIP(num_features)
-    else:
-        num_lists = int(4 * np.sqrt(num_rows))
-        index = faiss.index_factory(num_features, f"IVF{num_lists},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = 32
-        index.train(vectors[:: max(1, num_rows // (64 * num_lists))])
-    if on_gpu and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
-        index = faiss.index_cpu_to_all_gpus(index)
-    index.add(vectors)
+    search = _multiply_by(vectors, device) if device and device.type == "cuda" else _look_up_in(vectors)
     groups = np.arange(num_rows) if groups is None else groups
     sizes = np.bincount(groups)[groups[queries]]
     found, cosines = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
@@ -74,10 +72,46 @@ def nearest(
     for part in (np.flatnonzero(sizes == 1), *_blocks(in_company)):
         if len(part):
             width = min(k + int(sizes[part].max()), num_rows, WIDEST_SEARCH)
-            similarities, rows = index.search(vectors[queries[part]], max(width, k))
+            similarities, rows = search(vectors[queries[part]], max(width, k))
             barred = (groups[rows] == groups[queries[part]][:, None]) | (rows < 0)
             found[part], cosines[part] = _leave_out(barred, rows, similarities, k)
     return found, cosines
+
+
+def _look_up_in(vectors: FloatArray) -> Search:
+    """By an index of faiss, exact or an inverted file."""
+    import faiss
+
+    num_rows, num_features = vectors.shape
+    if num_rows <= EXACT_ROWS:
+        index: Any = faiss.IndexFlatIP(num_features)
+    else:
+        num_lists = int(4 * np.sqrt(num_rows))
+        index = faiss.index_factory(num_features, f"IVF{num_lists},Flat", faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = 32
+        index.train(vectors[:: max(1, num_rows // (64 * num_lists))])
+    index.add(vectors)
+
+    def search(queries: FloatArray, num_nearest: int) -> tuple[FloatArray, IntArray]:
+        similarities, rows = index.search(queries, num_nearest)
+        return similarities, rows
+
+    return search
+
+
+def _multiply_by(vectors: FloatArray, device: torch.device) -> Search:
+    """By all cosines, a block of queries at a time: exact, and fast where there are units for it."""
+    table = torch.from_numpy(vectors).to(device).T
+
+    def search(queries: FloatArray, num_nearest: int) -> tuple[FloatArray, IntArray]:
+        found = []
+        for block in torch.split(torch.from_numpy(queries), max(1, PRODUCTS // table.shape[1])):
+            best = (block.to(device) @ table).topk(num_nearest, dim=1)
+            found.append((best.values.cpu().numpy(), best.indices.cpu().numpy()))
+        similarities, rows = zip(*found, strict=True)
+        return np.concatenate(similarities), np.concatenate(rows)
+
+    return search
 
 
 def _leave_out(barred: BoolArray, rows: IntArray, similarities: FloatArray, k: int) -> tuple[IntArray, FloatArray]:

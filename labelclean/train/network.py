@@ -107,8 +107,9 @@ class Network:
 def update_average(average: Backbone, model: Backbone, *, decay: float, step: int) -> None:
     """Move the average towards the model; early on faster, so that the random start is soon forgotten."""
     decay = min(decay, (1 + step) / (10 + step))
-    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if mean.dtype.is_floating_point:
-            mean.lerp_(value, 1 - decay)
-        else:
+    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+    means, values = zip(*((mean, value) for mean, value in pairs if mean.dtype.is_floating_point), strict=True)
+    torch._foreach_lerp_(means, values, 1 - decay)
+    for mean, value in pairs:
+        if not mean.dtype.is_floating_point:
             mean.copy_(value)

@@ -39,12 +39,15 @@ PRETRAINED = Recipe(
     rounds=2, first_passes_per_row=4.0, passes_per_row=4.0, min_passes=0, learning_rate=0.004, later_share=None
 )
 SCRATCH = Recipe(
-    rounds=1, first_passes_per_row=27.0, passes_per_row=3.0, min_passes=60_000, learning_rate=0.1, later_share=0.3
+    rounds=1, first_passes_per_row=27.0, passes_per_row=28.0, min_passes=60_000, learning_rate=0.1, later_share=0.6
 )
 """A random start has everything to learn before anything can be judged, and in so many passes it learns the most from
 the labels: at the cost of some of these a second round gained nothing. The first round is a whole training of its own,
 however many rounds follow: a network whose learning rate is still high judges the labels too kindly."""
 
+
+USUAL_BATCH = 128
+"""Rows in a step that a recipe's learning rate is meant for at most; with more it grows with their square root."""
 
 ENOUGH_FOR_ONE = 2000
 """Rows from which on one network judges from a random start: with fewer it goes through them so often that it learns
@@ -65,6 +68,7 @@ class Schedule:
         steps: optimiser steps of each network in each round, one entry per round.
         learning_rate: at its peak.
         later_rate: at a second peak, after the first round; None: there is one peak in all rounds together.
+        strong_from: first round in which images are changed strongly; beyond the last: none.
     """
 
     steps: tuple[int, ...]
@@ -74,6 +78,8 @@ class Schedule:
     weight_decay: float
     ema_decay: float
     mixup: float
+    sharpen: float
+    strong_from: int
     lambda_u: float
     lambda_r: float
 
@@ -146,7 +152,7 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
         passes = config.epochs * num_rows
     else:
         passes = max(per_row.sum() * num_rows, recipe.min_passes) / num_networks
-    learning_rate = config.learning_rate or recipe.learning_rate
+    learning_rate = config.learning_rate or recipe.learning_rate * math.sqrt(max(1, batch_size / USUAL_BATCH))
     return Schedule(
         steps=tuple(max(1, round(passes * share / batch_size)) for share in per_row / per_row.sum()),
         batch_size=batch_size,
@@ -155,6 +161,8 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
         mixup=config.mixup,
+        sharpen=config.sharpen,
+        strong_from=num_rounds if recipe.later_share is None else 1,
         lambda_u=config.lambda_u,
         lambda_r=config.lambda_r,
     )

@@ -14,12 +14,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from labelclean.data.augment import augment
+from labelclean.data.augment import augment, augment_strongly
 from labelclean.errors import ConfigError
 from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
@@ -30,6 +30,23 @@ from labelclean.train.network import Network, Stint, update_average
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.train.schedule import Schedule
 from labelclean.tssd.semisup import Lesson, confidence, labelled_loss, mix, prior_penalty, ramp, unlabelled_loss
+
+LOOK_EVERY = 32
+"""Steps after which their losses are looked at where that means to wait for a GPU."""
+
+
+class Taught(NamedTuple):
+    """What a network is taught in a round.
+
+    Attributes:
+        targets: (N, K) float32.
+        weights: (N,) float32.
+        believed: rows whose label is, (N,).
+    """
+
+    targets: FloatArray
+    weights: FloatArray
+    believed: BoolArray
 
 
 class TunedLearner:
@@ -61,6 +78,7 @@ class TunedLearner:
         self.round = 0
         self.forward_passes = self.backward_passes = 0
         self.train_loss = float("nan")
+        self.look_every = 1 if images.device.type == "cpu" else LOOK_EVERY
         everyone = np.ones(len(half), dtype=bool)
         members = {
             "self": [(~held_out, everyone)],
@@ -128,11 +146,10 @@ class TunedLearner:
         Raises:
             ConfigError: there is nothing to teach, or the loss is no longer a number.
         """
-        device = self.images.device
         targets, weights = self._addressed(lesson, network)
-        believed = lesson.labelled & network.teaches
+        taught = Taught(targets, weights, lesson.labelled & network.teaches)
         useful = np.flatnonzero(weights > EPSILON)
-        prior = torch.from_numpy(targets[useful].mean(axis=0)).to(device)
+        prior = torch.from_numpy(targets[useful].mean(axis=0)).to(self.images.device)
         network.model.train()
         batches = _batches(useful, self.schedule.batch_size, self.schedule.steps[self.round], stint.rng)
         network.stint = stint
@@ -140,19 +157,57 @@ class TunedLearner:
             stint.restore(network.kept)
             network.kept = None
             advance(stint.rows)
-        for rows in batches[stint.steps :]:
-            x = augment(self.images.batch(rows), stint.augmenting)
-            t, w, is_labelled = (torch.from_numpy(values[rows]).to(device) for values in (targets, weights, believed))
-            if self.schedule.mixup:
-                share = float(stint.rng.beta(self.schedule.mixup, self.schedule.mixup))
-                share = max(share, 1 - share)
-                order = torch.from_numpy(stint.rng.permutation(len(rows))).to(device)
-                x, t, w = mix(x, order, share), mix(t, order, share), mix(w, order, share)
-            height = self._step(network, x, t.float(), w.float(), is_labelled, prior)
-            stint.steps += 1
-            stint.rows += len(rows)
-            stint.loss += height * len(rows)
-            advance(len(rows))
+        heights: list[torch.Tensor] = []
+        for number, rows in enumerate(batches[stint.steps :], start=stint.steps + 1):
+            heights.append(self._step(network, *self._batch(network, rows, taught, stint), prior))
+            if len(heights) == self.look_every or number == len(batches):
+                num_rows = len(heights) * len(rows)
+                stint.steps, stint.rows = number, stint.rows + num_rows
+                stint.loss += len(rows) * self._sum(heights)
+                heights.clear()
+                advance(num_rows)
+
+    def _batch(
+        self, network: Network, rows: IntArray, taught: Taught, stint: Stint
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images (B, 3, S, S), targets (B, K), weights (B,) and whether labels are believed (B,) of some rows.
+
+        Where views are strong, a row whose label is not believed is taught what the moving average makes of a weak one.
+        """
+        images = self.images.batch(rows)
+        t, w, believed = (torch.from_numpy(values[rows]).to(images.device) for values in taught)
+        x = augment(images, stint.augmenting)
+        if self.round >= self.schedule.strong_from:
+            guesses = self._guess(network, x)
+            t = torch.where(believed[:, None], t, guesses)
+            w = torch.where(believed, w, confidence(guesses))
+            x = augment_strongly(images, stint.augmenting)
+        if self.schedule.mixup:
+            share = float(stint.rng.beta(self.schedule.mixup, self.schedule.mixup))
+            share = max(share, 1 - share)
+            order = torch.from_numpy(stint.rng.permutation(len(rows))).to(images.device)
+            x, t, w = mix(x, order, share), mix(t, order, share), mix(w, order, share)
+        return x, t, w, believed
+
+    def _guess(self, network: Network, images: torch.Tensor) -> torch.Tensor:
+        """What the moving average makes of images, sharpened, (B, K)."""
+        with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            _, logits = network.average(images)
+        return torch.softmax(logits / self.schedule.sharpen, dim=1)
+
+    def _sum(self, heights: list[torch.Tensor]) -> float:
+        """The losses of some steps together.
+
+        Raises:
+            ConfigError: one is no longer a number.
+        """
+        total = math.fsum(torch.stack(heights).tolist())
+        if not math.isfinite(total):
+            raise ConfigError(
+                f"round {self.round + 1}: training diverged, its loss is {total}",
+                hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
+            )
+        return total
 
     def _addressed(self, lesson: Lesson, network: Network) -> tuple[FloatArray, FloatArray]:
         """Targets (N, K) and weights (N,) of a lesson for one network.
@@ -163,7 +218,8 @@ class TunedLearner:
             ConfigError: there is nothing to teach.
         """
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
-        weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
+        blind = confidence(torch.from_numpy(lesson.guesses)).numpy()
+        weights = np.where(network.teaches, lesson.weights, blind)
         if not (weights > EPSILON).any():
             crossfit = self.judge == "crossfit"
             raise ConfigError(
@@ -182,30 +238,20 @@ class TunedLearner:
         weights: torch.Tensor,
         is_labelled: torch.Tensor,
         prior: torch.Tensor,
-    ) -> float:
-        """One step of the optimiser and of the moving average; the loss before it.
-
-        Raises:
-            ConfigError: the loss is no longer a number.
-        """
+    ) -> torch.Tensor:
+        """One step of the optimiser and of the moving average; the loss before it, ()."""
         for group in network.optimizer.param_groups:
             group["lr"] = self.schedule.rate(network.step)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             _, logits = network.model(x)
         loss = self._loss(logits, targets, weights, is_labelled, prior, network.step)
-        height = float(loss.detach())
-        if not math.isfinite(height):
-            raise ConfigError(
-                f"round {self.round + 1}: training diverged, its loss is {height}",
-                hint='Give a --config file with a lower learning_rate, or with precision = "fp32".',
-            )
         network.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.model.parameters(), 5.0)
         network.optimizer.step()
         network.step += 1
         update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
-        return height
+        return loss.detach()
 
     def _loss(
         self,
@@ -217,10 +263,10 @@ class TunedLearner:
         step: int,
     ) -> torch.Tensor:
         """L_C + lambda_u * L_U + lambda_r * L_reg, per row of the batch."""
-        other = ~is_labelled
         lambda_u = self.schedule.lambda_u * ramp(step / sum(self.schedule.steps))
-        loss = labelled_loss(logits[is_labelled], targets[is_labelled], weights[is_labelled])
-        loss = loss + lambda_u * unlabelled_loss(logits[other], targets[other], weights[other])
+        loss = labelled_loss(logits, targets, weights * is_labelled)
+        of_others = labelled_loss if self.round >= self.schedule.strong_from else unlabelled_loss
+        loss = loss + lambda_u * of_others(logits, targets, weights * ~is_labelled)
         return loss / len(logits) + self.schedule.lambda_r * prior_penalty(logits, prior)
 
     def scan(self, *, advance: Callable[[int], None]) -> list[Scan]:
@@ -263,7 +309,7 @@ class TunedLearner:
             probs[space.judged] = found[space.judged]
             queries = np.flatnonzero(space.judged)
             neighbor_rows[queries], similarities[queries] = nearest(
-                space.features, queries, k, groups=self.groups, on_gpu=self.images.device.type == "cuda"
+                space.features, queries, k, groups=self.groups, device=self.images.device
             )
         spaces = tuple(space for _, space in passes)
         return Scan(probs, neighbor_rows, similarities, spaces, spaces[0].features, taught)
