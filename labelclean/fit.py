@@ -178,7 +178,9 @@ def _settle_precision(
 
     if not config.finetune or config.precision != "auto":
         return config
-    batch_size = choose_batch_size(config, num_rows=len(inputs.rows))
+    batch_size = choose_batch_size(
+        config, num_rows=len(inputs.rows), fills_gpu=device.type == "cuda" and not spec.pretrained
+    )
     bf16 = choose_precision(config.precision, spec, device, batch_size)
     config = dataclasses.replace(config, precision="bf16" if bf16 else "fp32")
     write_config(folder.checkpoint / "config.toml", config)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelclean.records import Bin
-from labelclean.tssd.division import divide, failure_signs
+from labelclean.tssd.division import SURE_SHARE, divide, failure_signs, most_trusted
 
 P, N, U = Bin.CERTAIN_POSITIVE, Bin.CERTAIN_NEGATIVE, Bin.UNCERTAIN
 
@@ -35,6 +35,24 @@ def test_truth_table(p_loss: float, p_feature: float, expected: Bin):
     assert (division.positive[1], division.negative[1], division.uncertain[1]) == tuple(
         expected == bin_ for bin_ in (P, N, U)
     )
+
+
+def test_of_each_class_the_most_trusted_labels_are_chosen():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [400, 100, 7])
+    p_clean = np.concatenate([rng.uniform(0.6, 1, 400), rng.uniform(0, 0.4, 100), np.full(7, 1.0)])
+    order = rng.permutation(len(labels))
+    labels, p_clean = labels[order], p_clean[order]
+    chosen = most_trusted(p_clean, labels)
+    for label in range(3):  # also of a class of which no label is likely to be right
+        own = labels == label
+        assert chosen[own].sum() == np.ceil(SURE_SHARE * p_clean[own].sum())
+        assert p_clean[own & chosen].min() >= p_clean[own & ~chosen].max()
+
+
+def test_classes_without_labels_have_none_chosen():
+    assert most_trusted(np.array([0.9, 0.8]), np.array([3, 1])).tolist() == [True, True]
+    assert not most_trusted(np.zeros(4), np.array([0, 0, 1, 1])).any()
 
 
 def test_class_that_loses_all_positives_keeps_its_most_trusted_rows():

@@ -131,6 +131,6 @@ def test_first_lesson_believes_every_label():
 
 def test_confidence_is_none_for_a_flat_guess_and_full_for_a_single_class():
     lesson = first_lesson(np.array([0, 1, 2]), num_classes=3)
-    np.testing.assert_allclose(confidence(torch.from_numpy(lesson.guesses)), 0, atol=1e-6)
-    np.testing.assert_allclose(confidence(torch.from_numpy(lesson.targets)), 1)
-    np.testing.assert_allclose(confidence(torch.tensor([[0.6, 0.2, 0.2]])), 0.4)
+    np.testing.assert_allclose(confidence(lesson.guesses), 0, atol=1e-6)
+    np.testing.assert_allclose(confidence(lesson.targets), 1)
+    np.testing.assert_allclose(confidence(np.array([[0.6, 0.2, 0.2]])), 0.4)

@@ -66,8 +66,6 @@ def schedule(**changes: Any) -> Schedule:
         "weight_decay": 5e-4,
         "ema_decay": 0.9,
         "mixup": 4.0,
-        "sharpen": 0.5,
-        "strong_from": 100,
         "lambda_u": 1.0,
         "lambda_r": 1.0,
     }
@@ -367,9 +365,23 @@ def test_schedule_is_planned_by_rows_and_start():
     assert len(set(scratch.steps[1:])) == 1
     assert (scratch.learning_rate, scratch.later_rate) == (SCRATCH.learning_rate, SCRATCH.learning_rate * 0.3)
     large = plan_schedule(config, num_rows=20_000, num_networks=1, pretrained=False)
-    assert large.batch_size == 128
+    assert (large.batch_size, large.learning_rate) == (128, SCRATCH.learning_rate)
     per_row = SCRATCH.first_passes_per_row + 3 * SCRATCH.passes_per_row
     assert sum(large.steps) * 128 == pytest.approx(per_row * 20_000, rel=0.01)
+
+
+def test_steps_from_a_random_start_keep_a_gpu_busy():
+    plans = [
+        plan_schedule(FitConfig(), num_rows=num_rows, num_networks=1, pretrained=pretrained, on_gpu=True)
+        for num_rows, pretrained in ((1000, False), (50_000, False), (10**6, False), (50_000, True))
+    ]
+    assert [plan.batch_size for plan in plans] == [32, 1024, 1024, 128]
+    assert plans[1].learning_rate == pytest.approx(SCRATCH.learning_rate * 8**0.5)
+    assert plans[3].learning_rate == PRETRAINED.learning_rate
+    told = plan_schedule(
+        FitConfig(batch_size=256, learning_rate=0.05), num_rows=50_000, num_networks=1, pretrained=False
+    )
+    assert (told.batch_size, told.learning_rate) == (256, 0.05)
 
 
 def test_one_network_judges_where_many_rows_start_at_random():
@@ -449,9 +461,8 @@ def test_scan_sees_an_image_and_its_mirror_alike(spec: BackboneSpec):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("strong_from", [100, 0])
-def test_gpu_and_cpu_agree(spec: BackboneSpec, strong_from: int):
-    learners = [learner_of(spec, device=choose_device(name), strong_from=strong_from) for name in ("cpu", "cuda")]
+def test_gpu_and_cpu_agree(spec: BackboneSpec):
+    learners = [learner_of(spec, device=choose_device(name)) for name in ("cpu", "cuda")]
     for learner in learners:
         learner.train([lesson_of(LABELS)], advance=ignore)
     cpu, gpu = (learner.scan(advance=ignore)[0] for learner in learners)

@@ -174,7 +174,13 @@ class RoundLoop:
             config, num_rows=num_rows, num_golden=int(is_golden.sum()), pretrained=self.spec.pretrained
         )
         num_networks = 1 if judge == "self" else 2
-        schedule = plan_schedule(config, num_rows=num_rows, num_networks=num_networks, pretrained=self.spec.pretrained)
+        schedule = plan_schedule(
+            config,
+            num_rows=num_rows,
+            num_networks=num_networks,
+            pretrained=self.spec.pretrained,
+            on_gpu=self.images.device.type == "cuda",
+        )
         rng = np.random.default_rng((config.seed, 1))
         half, held_out = (
             assign_folds(labels.given, labels.groups, num_folds=number, rng=rng)

@@ -39,7 +39,7 @@ PRETRAINED = Recipe(
     rounds=2, first_passes_per_row=4.0, passes_per_row=4.0, min_passes=0, learning_rate=0.004, later_share=None
 )
 SCRATCH = Recipe(
-    rounds=1, first_passes_per_row=27.0, passes_per_row=28.0, min_passes=60_000, learning_rate=0.1, later_share=0.6
+    rounds=1, first_passes_per_row=27.0, passes_per_row=10.0, min_passes=60_000, learning_rate=0.1, later_share=0.3
 )
 """A random start has everything to learn before anything can be judged, and in so many passes it learns the most from
 the labels: at the cost of some of these a second round gained nothing. The first round is a whole training of its own,
@@ -68,7 +68,6 @@ class Schedule:
         steps: optimiser steps of each network in each round, one entry per round.
         learning_rate: at its peak.
         later_rate: at a second peak, after the first round; None: there is one peak in all rounds together.
-        strong_from: first round in which images are changed strongly; beyond the last: none.
     """
 
     steps: tuple[int, ...]
@@ -78,8 +77,6 @@ class Schedule:
     weight_decay: float
     ema_decay: float
     mixup: float
-    sharpen: float
-    strong_from: int
     lambda_u: float
     lambda_r: float
 
@@ -106,9 +103,15 @@ def choose_recipe(*, pretrained: bool) -> Recipe:
     return PRETRAINED if pretrained else SCRATCH
 
 
-def choose_batch_size(config: FitConfig, *, num_rows: int) -> int:
-    """Rows per training step: small for small data, which would not get enough steps otherwise."""
-    return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / 160)), 32, 128)), num_rows)
+def choose_batch_size(config: FitConfig, *, num_rows: int, fills_gpu: bool = False) -> int:
+    """Rows per training step: small for small data, which would not get enough steps otherwise.
+
+    Args:
+        fills_gpu: a step should keep a GPU busy. One that is small takes it as long as a large one: with ResNet-18 at
+            32 px an H200 trains on 9,000 images a second with 128 rows a step and on 44,000 with 1,024.
+    """
+    steps, most = (48, 1024) if fills_gpu else (160, 128)
+    return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / steps)), 32, most)), num_rows)
 
 
 def choose_judge(config: FitConfig, *, num_rows: int, num_golden: int, pretrained: bool) -> JudgeKind:
@@ -141,10 +144,12 @@ def trains_as_usual(config: FitConfig, *, pretrained: bool) -> bool:
     return not (pretrained or config.epochs or config.learning_rate)
 
 
-def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:
+def plan_schedule(
+    config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool, on_gpu: bool = False
+) -> Schedule:
     """The training of N rows by so many networks."""
     recipe = choose_recipe(pretrained=pretrained)
-    batch_size = choose_batch_size(config, num_rows=num_rows)
+    batch_size = choose_batch_size(config, num_rows=num_rows, fills_gpu=on_gpu and not pretrained)
     num_rounds = count_tuned_rounds(config, pretrained=pretrained)
     per_row = np.full(num_rounds, recipe.passes_per_row)
     per_row[0] = recipe.first_passes_per_row
@@ -161,8 +166,6 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
         mixup=config.mixup,
-        sharpen=config.sharpen,
-        strong_from=num_rounds if recipe.later_share is None else 1,
         lambda_u=config.lambda_u,
         lambda_r=config.lambda_r,
     )

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from labelclean.data.augment import augment, augment_strongly
+from labelclean.data.augment import augment
 from labelclean.errors import ConfigError
 from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray
 from labelclean.train.backbone import Backbone, BackboneSpec
@@ -159,7 +159,7 @@ class TunedLearner:
             advance(stint.rows)
         heights: list[torch.Tensor] = []
         for number, rows in enumerate(batches[stint.steps :], start=stint.steps + 1):
-            heights.append(self._step(network, *self._batch(network, rows, taught, stint), prior))
+            heights.append(self._step(network, *self._batch(rows, taught, stint), prior))
             if len(heights) == self.look_every or number == len(batches):
                 num_rows = len(heights) * len(rows)
                 stint.steps, stint.rows = number, stint.rows + num_rows
@@ -168,32 +168,17 @@ class TunedLearner:
                 advance(num_rows)
 
     def _batch(
-        self, network: Network, rows: IntArray, taught: Taught, stint: Stint
+        self, rows: IntArray, taught: Taught, stint: Stint
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images (B, 3, S, S), targets (B, K), weights (B,) and whether labels are believed (B,) of some rows.
-
-        Where views are strong, a row whose label is not believed is taught what the moving average makes of a weak one.
-        """
-        images = self.images.batch(rows)
-        t, w, believed = (torch.from_numpy(values[rows]).to(images.device) for values in taught)
-        x = augment(images, stint.augmenting)
-        if self.round >= self.schedule.strong_from:
-            guesses = self._guess(network, x)
-            t = torch.where(believed[:, None], t, guesses)
-            w = torch.where(believed, w, confidence(guesses))
-            x = augment_strongly(images, stint.augmenting)
+        """Images (B, 3, S, S), targets (B, K), weights (B,) and whether labels are believed (B,) of some rows."""
+        x = augment(self.images.batch(rows), stint.augmenting)
+        t, w, believed = (torch.from_numpy(values[rows]).to(x.device) for values in taught)
         if self.schedule.mixup:
             share = float(stint.rng.beta(self.schedule.mixup, self.schedule.mixup))
             share = max(share, 1 - share)
-            order = torch.from_numpy(stint.rng.permutation(len(rows))).to(images.device)
+            order = torch.from_numpy(stint.rng.permutation(len(rows))).to(x.device)
             x, t, w = mix(x, order, share), mix(t, order, share), mix(w, order, share)
         return x, t, w, believed
-
-    def _guess(self, network: Network, images: torch.Tensor) -> torch.Tensor:
-        """What the moving average makes of images, sharpened, (B, K)."""
-        with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            _, logits = network.average(images)
-        return torch.softmax(logits / self.schedule.sharpen, dim=1)
 
     def _sum(self, heights: list[torch.Tensor]) -> float:
         """The losses of some steps together.
@@ -218,8 +203,7 @@ class TunedLearner:
             ConfigError: there is nothing to teach.
         """
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
-        blind = confidence(torch.from_numpy(lesson.guesses)).numpy()
-        weights = np.where(network.teaches, lesson.weights, blind)
+        weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
         if not (weights > EPSILON).any():
             crossfit = self.judge == "crossfit"
             raise ConfigError(
@@ -265,7 +249,7 @@ class TunedLearner:
         """L_C + lambda_u * L_U + lambda_r * L_reg, per row of the batch."""
         lambda_u = self.schedule.lambda_u * ramp(step / sum(self.schedule.steps))
         loss = labelled_loss(logits, targets, weights * is_labelled)
-        of_others = labelled_loss if self.round >= self.schedule.strong_from else unlabelled_loss
+        of_others = labelled_loss if self.round and self.schedule.later_rate is not None else unlabelled_loss
         loss = loss + lambda_u * of_others(logits, targets, weights * ~is_labelled)
         return loss / len(logits) + self.schedule.lambda_r * prior_penalty(logits, prior)
 

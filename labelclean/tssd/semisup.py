@@ -43,10 +43,10 @@ def first_lesson(labels: IntArray, *, num_classes: int) -> Lesson:
     return Lesson(labelled=ones > 0, targets=targets, guesses=np.full_like(targets, 1 / num_classes), weights=ones)
 
 
-def confidence(guesses: torch.Tensor) -> torch.Tensor:
-    """How far each guess is from knowing nothing: 0 for all classes alike, 1 for a single one, (N, K) -> (N,)."""
+def confidence(guesses: FloatArray) -> FloatArray:
+    """How far each guess is from knowing nothing: 0 for all classes alike, 1 for a single one, (N,)."""
     chance = 1 / guesses.shape[1]
-    return (guesses.amax(dim=1) - chance) / (1 - chance)
+    return np.asarray((guesses.max(axis=1) - chance) / (1 - chance))
 
 
 def make_lesson(
