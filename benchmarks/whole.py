@@ -10,6 +10,7 @@ device, and the accuracy on the test images.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from labelclean.data.tables import as_strings, read_table
 from labelclean.records import SilentReporter
 from labelclean.results.run_folder import RunFolder, read_config, read_run
 from labelclean.train.backbone import prepare_backbone
-from labelclean.train.device import ImageStore, choose_device, set_up
+from labelclean.train.device import ImageStore, choose_device
 from labelclean.train.trainer import scan_images
 
 
@@ -36,7 +37,6 @@ def main() -> None:
     args = _arguments()
     data_sets, _, (effort, *_) = read_grid(args.grid)
     (data,) = (data for data in data_sets if data.name == args.name)
-    set_up(choose_device("auto"))
     args.out.mkdir(parents=True)
     cell = lay_out(data, args.noise, args.seed, args.out)
     config = resolve(flags={**data.settings, "effort": effort, "seed": args.seed})
@@ -71,8 +71,11 @@ def test_accuracy(folder: RunFolder, test: Path) -> float:
         folder: of a run that has trained networks.
         test: images/ and truth.csv.
     """
-    config, class_names = read_config(folder.config), tuple(read_run(folder)["class_names"])
-    spec = prepare_backbone(config, num_classes=len(class_names), median_side=read_run(folder)["image_size"])
+    config, run = read_config(folder.config), read_run(folder)
+    class_names = tuple(run["class_names"])
+    spec = prepare_backbone(
+        dataclasses.replace(config, image_size=run["image_size"]), num_classes=len(class_names), median_side=0
+    )
     manifest = read_manifest(test / "images", test / "truth.csv", label_column="true_label")
     truth = numbered(as_strings(read_table(test / "truth.csv")["true_label"]).to_pylist(), class_names)
     decoded = decode_all(

@@ -95,13 +95,14 @@ class FitConfig:
     """Let the meta-classifier judge the uncertain rows; False: the streams' joint posterior does."""
 
     batch_size: int = 0
-    """Rows per training step, >= 2; 0: by the number of rows, 32 to 128."""
+    """Rows per training step, >= 2; 0: by the number of rows, 32 to 128, from a random start on a GPU to 1,024."""
     epochs: float = 0.0
     """Passes of each network over the data in all rounds together, >= 0; 0: in each round, all networks together, four
-    from pre-trained weights; from a random start 27 in the first and 3 in each other, and 60,000 image passes in all at
-    least."""
+    from pre-trained weights; from a random start 27 in the first and 10 in each other, and 60,000 image passes in all
+    at least."""
     learning_rate: float = 0.0
-    """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start."""
+    """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start; beyond 128 rows in a step it grows
+    with their square root."""
     weight_decay: float = 5e-4
     """L2 penalty on the weights, as SGD takes it, >= 0."""
     ema_decay: float = 0.995

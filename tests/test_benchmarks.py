@@ -17,13 +17,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import ablation, confusions, grid, lookalikes, unseen
+from benchmarks import ablation, confusions, grid, lookalikes, unseen, whole
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.lookalikes import mislabel
 from benchmarks.rivals import low_loss_posterior, neighbor_votes, see_layers, see_output
 from benchmarks.tables import COSTS, FIGURES, as_markdown
 from benchmarks.variants import VARIANTS, divide_unguarded, draw_evenly, pairs_without, without_odds
 from labelclean.records import UNKNOWN, Bin
+from labelclean.results.run_folder import RunFolder
 from labelclean.tssd.division import divide
 from labelclean.tssd.streams import reach_consensus
 from tests.blobs import flipped_blobs
@@ -153,6 +154,28 @@ def test_grid_measures_every_way_once_and_writes_the_table(
     again = pd.read_parquet("found.parquet")
     assert len(again) == len(found)
     assert again["way"].tolist()[-2:] == ["labelclean"] * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_whole_set_is_judged_and_its_model_tried_on_other_images(
+    grid_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    grid_file.write_text(GRID.replace('["quick", "standard"]', '["standard"]'))
+    words = [str(grid_file), "pictures", "--noise", "column:observed", "--test", "seen", "--out", "here"]
+    frame = pd.read_csv("truth.csv")
+    for name in ("seen", *CLASSES):  # in the sets that are called after classes every image is said to be of that one
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "images").symlink_to(tmp_path / "images")
+        claimed = frame["true_label"] if name == "seen" else name
+        frame.assign(true_label=claimed)[["path", "true_label"]].to_csv(tmp_path / name / "truth.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["whole", *words])
+    whole.main()
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_rows"], found["num_wrong"], found["device"]) == (NUM_IMAGES, 7, "cpu")
+    assert found["backward"] > 0
+    folder = RunFolder(tmp_path / "here" / "run")
+    assert found["test_accuracy"] == whole.test_accuracy(folder, tmp_path / "seen")
+    assert sum(whole.test_accuracy(folder, tmp_path / name) for name in CLASSES) == pytest.approx(1)
 
 
 def test_rivals_see_the_layers_as_long_as_the_output_and_neighbours_see_them_whitened():

@@ -63,6 +63,7 @@ def schedule(**changes: Any) -> Schedule:
         "batch_size": 8,
         "learning_rate": 0.05,
         "later_rate": None,
+        "by_entropy": False,
         "weight_decay": 5e-4,
         "ema_decay": 0.9,
         "mixup": 4.0,
@@ -176,6 +177,19 @@ def test_every_way_of_judging_trains_and_scans(spec: BackboneSpec, judge: str, n
     assert learner.take_passes() == (0, 0)
     names = learner.tensors()
     assert {name.split(".")[1] for name in names} == {str(place) for place in range(num_networks)}
+
+
+def test_rows_that_are_not_believed_are_taught_by_entropy_where_it_is_said(spec: BackboneSpec):
+    """Where all are, it makes no difference."""
+    believed = np.arange(NUM_ROWS) % 2 == 0
+    for labelled in (believed, np.ones(NUM_ROWS, bool)):
+        ends = []
+        for by_entropy in (False, True):
+            learner = learner_of(spec, "self", by_entropy=by_entropy)
+            learner.networks[0].teaches[:] = True
+            learner.train([lesson_of(LABELS, labelled=labelled)], advance=ignore)
+            ends.append(learner.networks[0].model)
+        assert same_tensors(*ends) == labelled.all()
 
 
 def test_peers_are_taught_by_each_other_s_division(spec: BackboneSpec):

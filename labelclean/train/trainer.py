@@ -249,7 +249,7 @@ class TunedLearner:
         """L_C + lambda_u * L_U + lambda_r * L_reg, per row of the batch."""
         lambda_u = self.schedule.lambda_u * ramp(step / sum(self.schedule.steps))
         loss = labelled_loss(logits, targets, weights * is_labelled)
-        of_others = labelled_loss if self.round and self.schedule.later_rate is not None else unlabelled_loss
+        of_others = labelled_loss if self.schedule.by_entropy else unlabelled_loss
         loss = loss + lambda_u * of_others(logits, targets, weights * ~is_labelled)
         return loss / len(logits) + self.schedule.lambda_r * prior_penalty(logits, prior)
 
