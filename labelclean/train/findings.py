@@ -106,7 +106,7 @@ def _settled(result: LoopResult, labels: Labels, *, p_feature: FloatArray, prior
         labels=labels.given,
         support=labels.support,
         level_settled=judge.from_scratch,  # its first round has settled how many are right
-        resistance=judge.resistance,
+        opinions=judge.opinions,
     )
     return sigmoid(odds)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide, most_trusted
+from labelclean.tssd.level import Opinion, hear_channel
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import Purified, gather_evidence, purify
-from labelclean.tssd.resistance import Resistance, find_resistance
+from labelclean.tssd.resistance import find_resistance
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
@@ -101,7 +102,7 @@ class Judge:
         from_scratch: whether the networks of this stage started at random.
         share_right: of the labels, where the first round of a random start settled it; else None.
         by_resistance: whether what the first round's teaching does to labels has a say in how many are right.
-        resistance: what it says; None where it has none, or not yet.
+        opinions: on how many are right, which a random start's first round gave; else none.
         lesson: what to teach next.
     """
 
@@ -132,7 +133,7 @@ class Judge:
         self.anchor, self.from_scratch, self.by_resistance = anchor, from_scratch, by_resistance
         self.unswayed: View | None = None
         self.share_right: float | None = None
-        self.resistance: Resistance | None = None
+        self.opinions: tuple[Opinion, ...] = ()
         self.means: dict[str, FloatArray] = {}
         self.change = np.inf
 
@@ -141,14 +142,13 @@ class Judge:
         labels, config = self.labels, self.config
         views = (*self._earlier_views(), self._look(scan))
         self._remember(views[-1].probs)
-        if self.by_resistance and self.resistance is None:
-            self.resistance = self._find_resistance(scan)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
         consensus = reach_consensus(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
         purified = self._purify(views, consensus, division, rng)
         if self.from_scratch and self.share_right is None:
             self.share_right = float(purified.p_meta.mean())
+            self.opinions = self._hear_opinions(scan, consensus)
         assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
         self._average(assessment)
         p_clean = sigmoid(self.means["p_meta"])
@@ -185,12 +185,15 @@ class Judge:
         held_out = ~scan.taught & (self.labels.golden == UNKNOWN)
         return held_out if scan.taught.any() and held_out.any() else None
 
-    def _find_resistance(self, scan: Scan) -> Resistance | None:
-        """What teaching did to labels; None where all were taught, or none."""
-        held_out = self._held_out(scan)
+    def _hear_opinions(self, scan: Scan, consensus: Consensus) -> tuple[Opinion, ...]:
+        """The channel's where noise is even, and what teaching did to labels where some were held out and it is not."""
+        labels = self.labels.given
+        of_channel = hear_channel(consensus.prior, labels, share_right=float(consensus.p_clean.mean()))
+        held_out = self._held_out(scan) if self.by_resistance else None
         if held_out is None:
-            return None
-        return find_resistance(scan.probs.argmax(axis=1), self.labels.given, taught=scan.taught, held_out=held_out)
+            return (of_channel,)
+        of_teaching = find_resistance(scan.probs.argmax(axis=1), labels, taught=scan.taught, held_out=held_out)
+        return of_channel, replace(of_teaching, weight=(1 - of_channel.weight) * of_teaching.weight)
 
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1
@@ -254,8 +257,7 @@ class Judge:
         state["num_rounds"] = np.array([self.num_rounds])
         if self.share_right is not None:
             state["share_right"] = np.array([self.share_right])
-        if self.resistance is not None:
-            state["resistance"] = np.array([self.resistance.share_right, self.resistance.num_held_out])
+            state["opinions"] = np.array([(opinion.share_right, opinion.weight) for opinion in self.opinions])
         return state
 
     def restore(self, state: dict[str, FloatArray]) -> None:
@@ -264,9 +266,9 @@ class Judge:
         self.means = {name.removeprefix("mean_"): values for name, values in state.items() if name.startswith("mean_")}
         self.num_rounds = int(state["num_rounds"].item())
         self.share_right = float(state["share_right"].item()) if "share_right" in state else None
-        if "resistance" in state:
-            share_right, num_held_out = state["resistance"].tolist()
-            self.resistance = Resistance(share_right=share_right, num_held_out=int(num_held_out))
+        self.opinions = (
+            tuple(Opinion(*opinion) for opinion in state["opinions"].tolist()) if "opinions" in state else ()
+        )
         self.lesson = Lesson(
             labelled=np.asarray(state["labelled"], dtype=bool),
             targets=state["targets"],

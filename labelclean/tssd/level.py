@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelclean.records import EPSILON, FloatArray, IntArray
-from labelclean.tssd.numbers import sigmoid
+from labelclean.tssd.numbers import LEAST_DOUBT, log_odds, sigmoid
 
 SURE = 0.9
 """Probability of the likeliest class above which a row with another label is plainly wrong."""
@@ -33,6 +33,31 @@ MANY = 0.4
 """Share of wrong labels from which on noise is said to be underestimated in full. The fewer there are the fewer were
 taught, and the less does a model expect them; the doubts on clean labels are its own mistakes, which fall along its
 confusions as well."""
+
+
+LARGEST = 1.0
+"""Log-odds by which an opinion moves the share of right labels at most."""
+
+EVEN, UNEVEN = 0.03, 0.06
+"""Unevenness up to which plainly wrong labels fall on all other classes alike, and from which on they surely do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """Another estimate of how many labels are right.
+
+    Attributes:
+        share_right: of the labels, in [0, 1].
+        weight: how far it is believed, in [0, 1].
+    """
+
+    share_right: float
+    weight: float
+
+    def sway(self, share_right: float) -> float:
+        """An estimate of the share of right labels, in (0, 1), drawn towards this one."""
+        theirs, own = log_odds(np.array([share_right, self.share_right]), limit=LEAST_DOUBT)
+        return float(sigmoid(theirs + np.clip(self.weight * (own - theirs), -LARGEST, LARGEST)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +101,29 @@ def likeness(prior: FloatArray, labels: IntArray) -> Likeness:
     )
 
 
+def hear_channel(prior: FloatArray, labels: IntArray, *, share_right: float) -> Opinion:
+    """What a noise channel finds, believed as far as wrong labels fall on all other classes alike.
+
+    Noise hides among ambiguous pictures where it goes along the model's confusions, which are never even. What is even
+    hides nothing, and the channel, which expects just that, finds as many wrong labels as there are; elsewhere it finds
+    too few.
+
+    Args:
+        prior, labels: as of `likeness`, but K may be 2, where nothing can be told.
+        share_right: as the channel has it.
+    """
+    if prior.shape[1] < 3:
+        return Opinion(share_right=share_right, weight=0.0)
+    counts = _plainly_wrong(prior, labels)
+    usual, found = _shares(np.tile(np.bincount(labels, minlength=len(counts)), (len(counts), 1))), _shares(counts)
+    weights = counts.sum(axis=1)
+    most = float(weights @ (1 - np.square(usual).sum(axis=1)))
+    beyond_chance = float(weights @ np.square(found - usual).sum(axis=1)) - _by_chance(found, weights)
+    evenness = np.clip((UNEVEN - beyond_chance / max(most, EPSILON)) / (UNEVEN - EVEN), 0, 1)
+    num_plain = float(weights @ _freedom(usual))
+    return Opinion(share_right=share_right, weight=float(evenness * num_plain / (num_plain + FEW_ROWS)))
+
+
 def _plainly_wrong(prior: FloatArray, labels: IntArray) -> FloatArray:
     """Counts of wrong labels by true class and label, of rows whose true class the model is sure of, (K, K)."""
     best = prior.argmax(axis=1)
@@ -91,8 +139,12 @@ def _spread(observed: FloatArray, found: FloatArray, weights: FloatArray) -> flo
     That scatter would make any noise look like none of the model's.
     """
     spread = float(weights @ np.square(observed).sum(axis=1))
-    by_chance = float((1 - np.square(found).sum(axis=1)) @ (weights > 0))
-    return max(spread - by_chance, spread / 2)
+    return max(spread - _by_chance(found, weights), spread / 2)
+
+
+def _by_chance(found: FloatArray, weights: FloatArray) -> float:
+    """Weighted sum of squares that labels scatter where each class's fall by these shares, (K, K) and (K,)."""
+    return float((1 - np.square(found).sum(axis=1)) @ (weights > 0))
 
 
 def _freedom(usual: FloatArray) -> FloatArray:

@@ -12,12 +12,10 @@ better the network knows how people label. What teaching does to labels depends 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from labelclean.records import BoolArray, IntArray
-from labelclean.tssd.numbers import LEAST_DOUBT, log_odds, sigmoid
+from labelclean.tssd.level import Opinion
 
 LEARNT = 0.45
 """Of right labels that a network would not have guessed it agrees with so many once it was taught them, in one training
@@ -27,31 +25,9 @@ each with their true labels."""
 HALF_BELIEVED = 1000
 """So many held-out labels make it worth half of the two opinions: its standard error is 2 points then."""
 
-LARGEST = 1.0
-"""Log-odds by which the share of right labels is moved at most: another network may learn more by heart, or less."""
 
-
-@dataclass(frozen=True, slots=True)
-class Resistance:
-    """What teaching labels did to them.
-
-    Attributes:
-        share_right: of the labels, as it tells.
-        num_held_out: labels that it is known by.
-    """
-
-    share_right: float
-    num_held_out: int
-
-    def sway(self, share_right: float) -> float:
-        """Another estimate of the share of right labels, in (0, 1), drawn towards this one."""
-        weight = self.num_held_out / (self.num_held_out + HALF_BELIEVED)
-        theirs, own = log_odds(np.array([share_right, self.share_right]), limit=LEAST_DOUBT)
-        return float(sigmoid(theirs + np.clip(weight * (own - theirs), -LARGEST, LARGEST)))
-
-
-def find_resistance(predicted: IntArray, labels: IntArray, *, taught: BoolArray, held_out: BoolArray) -> Resistance:
-    """Compare how often taught labels and those held out are the predicted ones.
+def find_resistance(predicted: IntArray, labels: IntArray, *, taught: BoolArray, held_out: BoolArray) -> Opinion:
+    """How many labels are right, by how often taught ones and those held out are the predicted ones.
 
     Args:
         predicted: likeliest class by a network that was taught some of the labels, (N,).
@@ -62,4 +38,7 @@ def find_resistance(predicted: IntArray, labels: IntArray, *, taught: BoolArray,
     disagrees = predicted != labels
     unknown, unlearnt = float(disagrees[held_out].mean()), float(disagrees[taught].mean())
     share_wrong = unknown - (unknown - unlearnt) / LEARNT
-    return Resistance(share_right=float(np.clip(1 - share_wrong, 0, 1)), num_held_out=int(held_out.sum()))
+    num_held_out = int(held_out.sum())
+    return Opinion(
+        share_right=float(np.clip(1 - share_wrong, 0, 1)), weight=num_held_out / (num_held_out + HALF_BELIEVED)
+    )

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from labelclean.records import UNKNOWN, FloatArray, IntArray
-from labelclean.tssd.level import correct_level
+from labelclean.tssd.level import Opinion, correct_level
 from labelclean.tssd.numbers import cross_entropy, log_odds, shift_to_mean, sigmoid, weaken_doubts
-from labelclean.tssd.resistance import Resistance
 
 DOUBT_WEIGHT, DOUBT_SLOPES = 0.9, (0.25, 1.0)
 """What the final log-odds against a label count, times the slope at which the feature stream bears them out, within
@@ -32,7 +33,7 @@ def settle_odds(
     labels: IntArray,
     support: IntArray,
     level_settled: bool,
-    resistance: Resistance | None = None,
+    opinions: Sequence[Opinion] = (),
 ) -> FloatArray:
     """Log-odds that labels are right, (N,), after all that is done to them without golden rows.
 
@@ -43,12 +44,12 @@ def settle_odds(
         labels: given labels, (N,).
         support: how many other rows show the label's class, (N,).
         level_settled: how many labels are right was settled before.
-        resistance: a second opinion on that.
+        opinions: on that, the one after the other.
     """
     softened = soften(odds, p_feature)
     levelled = softened if level_settled else correct_level(softened, prior, labels)
-    if resistance:
-        levelled = shift_to_mean(levelled, resistance.sway(float(sigmoid(levelled).mean())))
+    for opinion in opinions:
+        levelled = shift_to_mean(levelled, opinion.sway(float(sigmoid(levelled).mean())))
     return excuse_the_rare(levelled, support)
 
 
