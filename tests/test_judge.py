@@ -120,20 +120,23 @@ def test_the_first_teaching_shows_how_labels_resist(learner_and_judge, by_resist
         predicted = scan.probs.argmax(axis=1)
         found.append(find_resistance(predicted, given, taught=taught, held_out=~taught & ~is_golden))
     assert found[0] != found[1]
-    assert judge.resistance == (found[0] if by_resistance else None)
+    of_channel, *of_teaching = judge.opinions
+    assert of_channel.weight < 1
+    assert [opinion.share_right for opinion in of_teaching] == [found[0].share_right] * by_resistance
+    assert [opinion.weight for opinion in of_teaching] == [(1 - of_channel.weight) * found[0].weight] * by_resistance
     twin = Judge(judge.labels, judge.config)
     twin.start_stage(None, from_scratch=True, by_resistance=by_resistance)
     twin.restore(judge.state())
-    assert twin.resistance == judge.resistance
+    assert twin.opinions == judge.opinions
     judge.start_stage(None)
-    assert judge.resistance is None
+    assert judge.opinions == ()
 
 
 def test_where_all_labels_are_taught_nothing_shows_how_they_resist(learner_and_judge):
     learner, judge = learner_and_judge
     judge.start_stage(None, from_scratch=True, by_resistance=True)
     run_round(learner, judge)
-    assert judge.resistance is None
+    assert len(judge.opinions) == 1  # the channel's
 
 
 def test_copies_of_a_wrong_label_do_not_bear_each_other_out():

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from labelclean.records import FloatArray, IntArray
-from labelclean.tssd.level import FEW_ROWS, MANY, MOST_DOWN, MOST_UP, Likeness, correct_level, likeness
+from labelclean.tssd.level import (
+    FEW_ROWS,
+    LARGEST,
+    MANY,
+    MOST_DOWN,
+    MOST_UP,
+    Likeness,
+    Opinion,
+    correct_level,
+    hear_channel,
+    likeness,
+)
 from labelclean.tssd.numbers import log_odds, sigmoid
 
 NUM_ROWS, NUM_CLASSES = 3000, 6
@@ -105,3 +116,56 @@ def test_two_classes_tell_nothing():
     labels = mislabelled(truth, 1, 2)
     odds = log_odds(np.where(labels == truth, 0.9, 0.2))
     assert correct_level(odds, prior, labels) is odds
+
+
+def test_the_channel_is_heard_where_noise_is_even():
+    prior, truth = wavering()
+    even, one_step, three_steps = (
+        hear_channel(prior, mislabelled(truth, step), share_right=0.75) for step in (None, 1, 3)
+    )
+    number = likeness(prior, mislabelled(truth, None)).num_plain
+    assert even.share_right == 0.75
+    assert even.weight == pytest.approx(number / (number + FEW_ROWS), abs=0.02)
+    assert one_step.weight == three_steps.weight == 0
+
+
+def test_half_even_noise_is_uneven():
+    prior, truth = wavering()
+    both = np.where(np.arange(NUM_ROWS) // NUM_CLASSES % 2 == 0, mislabelled(truth, None), mislabelled(truth, 1))
+    assert hear_channel(prior, both, share_right=0.75).weight == 0
+
+
+def test_even_means_as_frequent_as_labels_are():
+    """Of a rare class there are few wrong labels, too."""
+    prior, truth = wavering(10)
+    rng = np.random.default_rng(3)
+    kept = (truth != 7) | (rng.random(NUM_ROWS) < 0.1)
+    given = np.where(rng.random(NUM_ROWS) < 0.3, rng.choice(truth[kept], NUM_ROWS), truth)
+    assert hear_channel(prior[kept], given[kept], share_right=0.7).weight > 0.9
+
+
+@pytest.mark.parametrize("num_rows", [0, 40])
+def test_the_channel_is_hardly_heard_where_few_labels_are_plainly_wrong(num_rows: int):
+    prior, truth = wavering()
+    labels = mislabelled(truth, None)
+    plain = np.flatnonzero((labels != truth) & (prior.max(axis=1) > 0.9))[:num_rows]
+    rows = np.concatenate([plain, np.flatnonzero(labels == truth)])
+    weight = hear_channel(prior[rows], labels[rows], share_right=0.7).weight
+    assert weight <= num_rows / (num_rows + FEW_ROWS) + 1e-9
+
+
+def test_of_two_classes_nothing_is_even():
+    prior, truth = wavering(2)
+    assert hear_channel(prior, mislabelled(truth, None, 2), share_right=0.7) == Opinion(0.7, 0.0)
+
+
+def test_an_opinion_counts_by_its_weight():
+    none, half, full = (Opinion(0.6, weight).sway(0.7) for weight in (0, 0.5, 1))
+    assert (none, full) == pytest.approx((0.7, 0.6))
+    assert half == pytest.approx(0.65, abs=0.005)
+
+
+def test_an_opinion_sways_no_further_than_it_may():
+    odds = [share / (1 - share) for share in (Opinion(share, 1.0).sway(0.9) for share in (0.1, 0.999, 0.0, 1.0))]
+    assert odds == pytest.approx([9 * factor for factor in np.exp([-LARGEST, LARGEST, -LARGEST, LARGEST])])
+    assert 0 < Opinion(0.0, 0.01).sway(0.0) < Opinion(1.0, 0.01).sway(1.0) < 1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray
+from labelclean.tssd.level import Opinion
 from labelclean.tssd.numbers import log_odds, sigmoid
-from labelclean.tssd.resistance import Resistance
 from labelclean.tssd.verdict_odds import DOUBT_WEIGHT, calibrate, excuse_the_rare, settle_odds, soften
 
 
@@ -54,12 +54,12 @@ def test_softening_looks_at_doubts_alone():
     np.testing.assert_array_equal(soften(ODDS[3:], p_feature[3:]), ODDS[3:])
 
 
-def test_how_labels_resist_shifts_what_softening_left():
+def test_opinions_shift_what_softening_left_one_after_the_other():
     rng = np.random.default_rng(0)
     odds, p_feature = rng.normal(0, 3, 400), rng.random(400)
-    resistance = Resistance(share_right=0.8, num_held_out=2000)
+    first, second = Opinion(share_right=0.8, weight=0.7), Opinion(share_right=0.7, weight=0.2)
 
-    def settled(resistance: Resistance | None) -> FloatArray:
+    def settled(*opinions: Opinion) -> FloatArray:
         return settle_odds(
             odds,
             p_feature=p_feature,
@@ -67,14 +67,14 @@ def test_how_labels_resist_shifts_what_softening_left():
             labels=np.arange(400) % 3,
             support=np.full(400, 9),
             level_settled=True,
-            resistance=resistance,
+            opinions=opinions,
         )
 
     softened = soften(odds, p_feature)
-    np.testing.assert_allclose(settled(None), softened)
-    moved = settled(resistance)
+    np.testing.assert_allclose(settled(), softened)
+    moved = settled(first, second)
     assert np.ptp(moved - softened) == pytest.approx(0, abs=1e-9)
-    assert sigmoid(moved).mean() == pytest.approx(resistance.sway(float(sigmoid(softened).mean())))
+    assert sigmoid(moved).mean() == pytest.approx(second.sway(first.sway(float(sigmoid(softened).mean()))))
     assert sigmoid(moved).mean() > sigmoid(softened).mean() + 0.1
 
 

@@ -266,9 +266,7 @@ class Judge:
         self.means = {name.removeprefix("mean_"): values for name, values in state.items() if name.startswith("mean_")}
         self.num_rounds = int(state["num_rounds"].item())
         self.share_right = float(state["share_right"].item()) if "share_right" in state else None
-        self.opinions = (
-            tuple(Opinion(*opinion) for opinion in state["opinions"].tolist()) if "opinions" in state else ()
-        )
+        self.opinions = tuple(Opinion(*opinion) for opinion in state.get("opinions", np.empty(0)).tolist())
         self.lesson = Lesson(
             labelled=np.asarray(state["labelled"], dtype=bool),
             targets=state["targets"],
