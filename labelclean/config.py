@@ -204,7 +204,7 @@ RANGES: dict[str, tuple[float, float]] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"finetune": False, "rounds": 40},
     "standard": {},
-    "thorough": {"rounds": 6},
+    "thorough": {"rounds": 4},
 }
 """What each effort sets; everything else keeps its default."""
 
