@@ -110,7 +110,12 @@ class Workbench:
         self.inputs = read_inputs(self.manifest, cell.data.images, run, config, size=size, reporter=reporter)
         self.images = ImageStore(self.inputs.decoded.pixels, self.inputs.rows, choose_device(config.device))
         if config.finetune:  # as a fit settles it
-            batch_size = choose_batch_size(config, num_rows=len(self.inputs.rows))
+            batch_size = choose_batch_size(
+                config,
+                num_rows=len(self.inputs.rows),
+                pretrained=self.spec.pretrained,
+                on_gpu=self.images.device.type == "cuda",
+            )
             bf16 = choose_precision(config.precision, self.spec, self.images.device, batch_size)
             self.config = dataclasses.replace(config, precision="bf16" if bf16 else "fp32")
         if len(self.inputs.rows) < len(cell.true):

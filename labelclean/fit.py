@@ -179,7 +179,7 @@ def _settle_precision(
     if not config.finetune or config.precision != "auto":
         return config
     batch_size = choose_batch_size(
-        config, num_rows=len(inputs.rows), fills_gpu=device.type == "cuda" and not spec.pretrained
+        config, num_rows=len(inputs.rows), pretrained=spec.pretrained, on_gpu=device.type == "cuda"
     )
     bf16 = choose_precision(config.precision, spec, device, batch_size)
     config = dataclasses.replace(config, precision="bf16" if bf16 else "fp32")

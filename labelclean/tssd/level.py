@@ -88,11 +88,8 @@ def likeness(prior: FloatArray, labels: IntArray) -> Likeness:
         prior: P(true class | image), blind to the given label, (N, K), K > 2.
         labels: given labels, (N,).
     """
-    counts = _plainly_wrong(prior, labels)
-    rows = np.bincount(labels, minlength=len(counts)).astype(np.float64)
-    usual, found, doubts = (_shares(table) for table in (np.tile(rows, (len(counts), 1)), counts, prior.T @ prior))
-    observed, expected = found - usual, doubts - usual
-    weights = counts.sum(axis=1)
+    weights, usual, found = _fall(prior, labels)
+    observed, expected = found - usual, _shares(prior.T @ prior) - usual
     both = weights @ (observed * expected).sum(axis=1)
     size = np.sqrt(_spread(observed, found, weights) * (weights @ np.square(expected).sum(axis=1)))
     return Likeness(
@@ -114,14 +111,24 @@ def hear_channel(prior: FloatArray, labels: IntArray, *, share_right: float) -> 
     """
     if prior.shape[1] < 3:
         return Opinion(share_right=share_right, weight=0.0)
-    counts = _plainly_wrong(prior, labels)
-    usual, found = _shares(np.tile(np.bincount(labels, minlength=len(counts)), (len(counts), 1))), _shares(counts)
-    weights = counts.sum(axis=1)
+    weights, usual, found = _fall(prior, labels)
     most = float(weights @ (1 - np.square(usual).sum(axis=1)))
     beyond_chance = float(weights @ np.square(found - usual).sum(axis=1)) - _by_chance(found, weights)
     evenness = np.clip((UNEVEN - beyond_chance / max(most, EPSILON)) / (UNEVEN - EVEN), 0, 1)
     num_plain = float(weights @ _freedom(usual))
     return Opinion(share_right=share_right, weight=float(evenness * num_plain / (num_plain + FEW_ROWS)))
+
+
+def _fall(prior: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Where plainly wrong labels fall.
+
+    Returns:
+        Their number by true class, (K,); the shares of the other labels that would be usual, as often as these occur,
+        and those that are found, (K, K) both.
+    """
+    counts = _plainly_wrong(prior, labels)
+    rows = np.bincount(labels, minlength=len(counts)).astype(np.float64)
+    return counts.sum(axis=1), _shares(np.tile(rows, (len(counts), 1))), _shares(counts)
 
 
 def _plainly_wrong(prior: FloatArray, labels: IntArray) -> FloatArray:
