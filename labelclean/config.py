@@ -202,7 +202,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"finetune": False, "rounds": 40},
+    "quick": {"finetune": False},
     "standard": {},
     "thorough": {"rounds": 4},
 }
