@@ -37,11 +37,10 @@ from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import verdict_table
 from labelclean.train.backbone import prepare_backbone
 from labelclean.train.checkpoint import Checkpoint
-from labelclean.train.device import ImageStore, choose_device, choose_precision, keep_freed_memory
+from labelclean.train.device import ImageStore, choose_device, keep_freed_memory, settle_training
 from labelclean.train.findings import conclude
 from labelclean.train.frozen import scan_frozen
 from labelclean.train.loop import RoundLoop
-from labelclean.train.schedule import choose_batch_size
 
 KEY = ["data", "noise", "seed", "effort", "variant"]
 BASE = VARIANTS[0]
@@ -110,14 +109,7 @@ class Workbench:
         self.inputs = read_inputs(self.manifest, cell.data.images, run, config, size=size, reporter=reporter)
         self.images = ImageStore(self.inputs.decoded.pixels, self.inputs.rows, choose_device(config.device))
         if config.finetune:  # as a fit settles it
-            batch_size = choose_batch_size(
-                config,
-                num_rows=len(self.inputs.rows),
-                pretrained=self.spec.pretrained,
-                on_gpu=self.images.device.type == "cuda",
-            )
-            bf16 = choose_precision(config.precision, self.spec, self.images.device, batch_size)
-            self.config = dataclasses.replace(config, precision="bf16" if bf16 else "fp32")
+            self.config = settle_training(config, self.spec, self.images.device, num_rows=len(self.inputs.rows))
         if len(self.inputs.rows) < len(cell.true):
             raise ValueError(f"{cell.data.name}: some images cannot be read; the ablation needs all of them")
         features = scan_frozen(self.spec, self.images, seed=config.seed, advance=lambda _: None)

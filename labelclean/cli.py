@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -248,6 +249,7 @@ def corrupt(
     observed: options.Observed = None,
     path_column: options.PathColumn = None,
     label_column: options.LabelColumn = None,
+    overwrite: options.Replace = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Write a copy of an index with wrong labels planted, and the truth, to try the tool on your own data."""
@@ -262,6 +264,7 @@ def corrupt(
         observed=observed,
         path_column=path_column,
         label_column=label_column,
+        overwrite=overwrite,
     )
     console.render_corrupted(written)
 
@@ -282,7 +285,7 @@ def main() -> None:
             raise
         if explained is not error:
             explained.__notes__ = getattr(error, "__notes__", [])
-        if {"--verbose", "-v"} & set(sys.argv):
+        if any(re.fullmatch("--verbose|-[a-z]*v[a-z]*", word) for word in sys.argv[1:]):
             console.show_traceback()
         console.show_error(explained)
         sys.exit(1)
@@ -292,16 +295,23 @@ def _explained(error: Exception) -> LabelcleanError | None:
     """The error as one with a remedy; None for those that are our own mistakes."""
     if isinstance(error, LabelcleanError):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return ResourceError(
             f"out of memory: {str(error) or 'the machine has no more'}",
-            hint="Lower --batch-size or --image-size, or use a smaller --backbone.",
+            hint="Lower --image-size, or --batch-size where the backbone is trained, or use a smaller --backbone.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(
             f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space there, or write to another disk."
         )
     return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also as torch says it, on a GPU by a class of its own, on the CPU in words alone."""
+    if isinstance(error, RuntimeError):
+        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError)
 
 
 def _settings(params: Mapping[str, Any], file: Path | None) -> tuple[FitConfig, set[str]]:

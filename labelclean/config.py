@@ -262,14 +262,28 @@ def _without_preset(stored: Mapping[str, Any], effort: str) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if name not in implied or implied[name] != value}
 
 
-LEFT_OPEN = ("device", "judge", "precision")
-"""Settings of which `auto` is satisfied by whatever was chosen."""
+MOVABLE = ("device", "workers")
+"""Settings that may change whenever a run is carried on: verdicts do not depend on them but by rounding."""
+
+LEFT_OPEN = {"judge": "auto", "precision": "auto", "batch_size": 0}
+"""Values that are satisfied by whatever was chosen."""
 
 
-def contradictions(config: FitConfig, stored: FitConfig, names: Collection[str]) -> list[str]:
-    """Which of the named settings are others in a stored configuration."""
-    asked = (name for name in names if not (name in LEFT_OPEN and getattr(config, name) == "auto"))
-    return sorted(name for name in asked if getattr(config, name) != getattr(stored, name))
+def carry_on(
+    config: FitConfig, stored: FitConfig, names: Collection[str], *, trained: bool
+) -> tuple[FitConfig, list[str]]:
+    """The settings of a run that is carried on, and those of the named ones that it cannot take over.
+
+    Args:
+        config: what is asked for.
+        stored: what the run began with.
+        names: the settings that were asked for.
+        trained: whether networks are kept, so that what sets their training must stay.
+    """
+    free = MOVABLE if trained else (*MOVABLE, *TRAINING, "precision")
+    settings = dataclasses.replace(stored, **{name: getattr(config, name) for name in names if name in free})
+    asked = (name for name in names if getattr(config, name) != LEFT_OPEN.get(name))
+    return settings, sorted(name for name in asked if getattr(config, name) != getattr(settings, name))
 
 
 def read_toml(file: Path) -> dict[str, Any]:

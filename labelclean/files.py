@@ -48,14 +48,14 @@ def write_atomically(
             temporary.unlink(missing_ok=True)
 
 
-def refuse_to_replace(file: Path, *, hint: str = "Choose another --out, or give --overwrite.") -> None:
+def refuse_to_replace(file: Path) -> None:
     """Stop where a file is in the way.
 
     Raises:
         RunFolderError: the file exists.
     """
     if file.exists():
-        raise RunFolderError(f"{file}: exists already", hint=hint)
+        raise RunFolderError(f"{file}: exists already", hint="Choose another --out, or give --overwrite.")
 
 
 def write_text(file: Path, text: str) -> None:

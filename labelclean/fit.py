@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelclean import __version__
-from labelclean.config import FitConfig, as_dict, contradictions
+from labelclean.config import FitConfig, as_dict, carry_on
 from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
 from labelclean.errors import ResourceError, RunFolderError
@@ -101,8 +101,8 @@ def _fit_in(
         device, spec = _prepare_model(config, manifest, images_dir, reporter)
         watch.lap("prepare")
         inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
-        config = _settle_precision(folder, config, inputs, device, spec)
-        watch.lap("decode")
+    config = _settle(folder, config, inputs, device, spec)
+    watch.lap("decode")
     result, findings = _judge(inputs, device, spec, config, folder, reporter, watch)
     fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
     metadata = provenance(config, fingerprint=fingerprint)
@@ -117,7 +117,7 @@ def _fit_in(
 
 @contextmanager
 def _cleared_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[None]:
-    """When a new run fails before its first round, there is nothing to resume."""
+    """When a new run fails before its images are decoded, there is nothing to resume."""
     try:
         yield
     except Exception:
@@ -135,21 +135,23 @@ def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, res
     """
     stored, maker = folder.checkpoint / "config.toml", folder.checkpoint / "version"
     if resume and stored.exists():
+        from labelclean.train.checkpoint import Checkpoint
+
         version = maker.read_text(encoding="utf-8") if maker.exists() else "of an unknown version"
         if version != __version__:
             raise RunFolderError(
                 f"{folder.path}: the unfinished run is of labelclean {version}, this is {__version__}",
                 hint="Resume it with that version, or start anew with --overwrite.",
             )
-        own = read_config(stored)
-        others = contradictions(config, own, chosen)
+        trained = Checkpoint(folder.checkpoint).round_file.exists()
+        config, others = carry_on(config, read_config(stored), chosen, trained=trained)
         if others:
             raise RunFolderError(
                 f"{folder.path}: the unfinished run has another {', '.join(others)}",
                 hint="Resume with the same settings, or none, or start anew with --overwrite.",
             )
-        return own
-    write_text(maker, __version__)
+    else:
+        write_text(maker, __version__)
     write_config(stored, config)
     return config
 
@@ -169,21 +171,15 @@ def _prepare_model(
     return device, spec
 
 
-def _settle_precision(
+def _settle(
     folder: RunFolder, config: FitConfig, inputs: Inputs, device: torch.device, spec: BackboneSpec
 ) -> FitConfig:
-    """Time the number formats once where `auto` asks for it: a run that is resumed or repeated must not choose anew."""
-    from labelclean.train.device import choose_precision
-    from labelclean.train.schedule import choose_batch_size
+    """The settings with what the training leaves to the device settled, and kept so."""
+    from labelclean.train.device import settle_training
 
-    if not config.finetune or config.precision != "auto":
-        return config
-    batch_size = choose_batch_size(
-        config, num_rows=len(inputs.rows), pretrained=spec.pretrained, on_gpu=device.type == "cuda"
-    )
-    bf16 = choose_precision(config.precision, spec, device, batch_size)
-    config = dataclasses.replace(config, precision="bf16" if bf16 else "fp32")
-    write_config(folder.checkpoint / "config.toml", config)
+    if config.finetune:
+        config = settle_training(config, spec, device, num_rows=len(inputs.rows))
+        write_config(folder.checkpoint / "config.toml", config)
     return config
 
 
@@ -254,12 +250,19 @@ def _about_run(
         "backbone_tensors": spec.loaded,
         "image_size": spec.image_size,
         "judge": result.judge,
+        "training": _training(result),
         "class_names": list(inputs.manifest.class_names),
         "image_passes": {"forward": result.forward_passes, "backward": result.backward_passes},
         "timings": {**watch.seconds, "total": round(time.perf_counter() - watch.started, 3)},
         "peak_memory_bytes": _peak_memory(),
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
     }
+
+
+def _training(result: LoopResult) -> dict[str, Any]:
+    """The schedule by which the networks were trained; empty where they were not."""
+    schedule = getattr(result.learner, "schedule", None)
+    return {} if schedule is None else dataclasses.asdict(schedule)
 
 
 def _peak_memory() -> int | None:

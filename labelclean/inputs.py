@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded, decode_all, open_map
-from labelclean.data.inspect import SMALL_CLASS, alike_classes, nameless_classes
+from labelclean.data.inspect import SMALL_CLASS, alike_classes, nameless_classes, tell_columns
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import Fault, IntArray, Manifest, Reporter
@@ -67,6 +68,7 @@ def read_inputs(
     decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
     _refuse_faults(decoded.faults, config)
     rows = judged_rows(manifest, decoded.faults, images_dir)
+    _note_rows(manifest, decoded.faults, reporter)
     _note_classes(manifest, rows, reporter)
     files = decoded.files[rows]
     return Inputs(manifest, decoded, rows, files, given_labels(manifest, files, rows, config))
@@ -104,6 +106,17 @@ def _meant_folder(manifest: Manifest, images_dir: Path) -> str:
         if first and not (images_dir / first).exists() and (above / first).is_file():
             return f"The paths are relative to {above}: give that folder as IMAGES."
     return ""
+
+
+def _note_rows(manifest: Manifest, faults: dict[int, Fault], reporter: Reporter) -> None:
+    """Say where the rows were read from, and how many cannot be judged: better now than after hours."""
+    if manifest.columns:
+        reporter.note(tell_columns(manifest.columns))
+    if faults:
+        kinds = Counter(fault.kind for fault in faults.values()).most_common()
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+        example = next(iter(faults.values())).message
+        reporter.note(f"{len(faults):,} of {manifest.num_rows:,} rows cannot be judged ({counts}), as in: {example}")
 
 
 def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:

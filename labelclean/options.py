@@ -153,7 +153,7 @@ RejectPrecision = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no report.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Timings, and tracebacks of errors.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--verbose", "-v", help="Tracebacks of errors; timings of a run.", rich_help_panel=OUTPUT)
 ]
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]

@@ -64,6 +64,7 @@ class Manifest:
 
     Attributes:
         source: how messages name the index, as in `labels.csv`.
+        columns: the index's column of the paths, labels, golden labels, chances and groups, as far as it has them.
         paths: as given, strings, (N,).
         labels: as given, strings, null where missing, (N,).
         label_ids: position of the label in `class_names`, UNKNOWN where missing, (N,).
@@ -77,6 +78,7 @@ class Manifest:
     """
 
     source: str
+    columns: dict[str, str]
     paths: pa.ChunkedArray
     labels: pa.ChunkedArray
     label_ids: IntArray

@@ -83,6 +83,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
         title.append(f" of {min(counts):,} to {max(counts):,} rows")
     if inspection.num_golden:
         title.append(f", {number(inspection.num_golden, 'golden row')}")
+    if inspection.columns:
+        title.append(f"\n{shown(inspection.origin)}", "dim")
     parts: list[RenderableType] = [title]
     if 0 < len(counts) <= MAX_CLASSES:
         parts.append(_bars({shown(name): count for name, count in inspection.classes.items()}, inspection.num_rows, {}))

@@ -59,6 +59,7 @@ def make_manifest(
     names = tuple(sorted({label for label in (*labels, *golden) if label is not None}))
     ids = {name: number for number, name in enumerate(names)} | {None: UNKNOWN}
     return Manifest(
+        columns={},
         source="labels.csv",
         paths=pa.chunked_array([pa.array(paths or [f"{row}.png" for row in range(num_rows)], pa.string())]),
         labels=pa.chunked_array([pa.array(labels, pa.string())]),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import labelclean.fit
 from labelclean import console
@@ -205,6 +206,10 @@ def test_corrupt_writes_labels_and_truth(run: Run, tmp_path: Path):
     assert sum(row["label"] != row["true_label"] for row in truth) == 10
     code, _, err = run("corrupt", index, "--out", "noisy")
     assert (code, "exists already" in err) == (1, True)
+    assert run("corrupt", index, "--out", "noisy", "--overwrite", "--label-column", "class", "--rate", "0.5")[0] == 0
+    assert sum(row["label"] != row["true_label"] for row in rows_of(tmp_path / "noisy/truth.csv")) == 20
+    code, _, err = run("corrupt", "noisy/labels.csv", "--out", "noisy", "--overwrite")  # the index itself
+    assert (code, "exists already" in err) == (1, True)
 
 
 def test_corrupt_with_the_confusions_of_a_run(run: Run, finished_run: RunFolder, tmp_path: Path):
@@ -283,13 +288,17 @@ def test_errors_show_message_and_hint(run: Run, fitted: dict[str, object], error
     code, out, err = run("fit", "images")
     assert (code, out) == (1, "")
     assert err == "error: labels.csv row 7: [bold]no\\x1b[31m image[/bold]\nhint: Add [it].\n"
-    assert "Traceback" in run("fit", "images", "--verbose")[2]
+    for words in (("--verbose",), ("-v",), ("-qv",)):
+        assert "Traceback" in run("fit", "images", *words)[2]
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (MemoryError(), "out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory: DefaultCPUAllocator"),
+        (RuntimeError("shapes differ"), None),
         (np.exceptions.AxisError("x"), None),
         (OSError(28, "No space left on device", "out/file"), "out/file: No space left on device"),
         (OSError(5, "Input/output error"), None),

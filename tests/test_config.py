@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labelclean import cli
-from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, contradictions, read_toml, resolve
+from labelclean.config import PRESETS, RANGES, FitConfig, as_dict, carry_on, read_toml, resolve
 from labelclean.errors import ConfigError
 from labelclean.results.run_folder import write_config
 from tests.conftest import Run
@@ -81,16 +81,27 @@ def test_a_single_mean_in_a_file_is_taken_as_on_the_command_line(tmp_path: Path)
     assert (found.mean, found.std) == ((0.5,), (0.2, 0.2, 0.2))
 
 
-def test_what_was_chosen_and_differs_from_a_stored_configuration_is_named():
-    stored = FitConfig(seed=3, rounds=5, precision="bf16")
-    assert contradictions(FitConfig(), stored, ()) == []
-    assert contradictions(FitConfig(seed=3), stored, ("seed",)) == []
-    names = ("seed", "certain", "precision")
-    assert contradictions(FitConfig(certain=0.8), stored, names) == ["certain", "seed"]
-    given = FitConfig(weights="none", stem="small", device="cuda")
-    assert contradictions(FitConfig(), given, ("weights", "stem", "device")) == ["stem", "weights"]
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_run_that_is_carried_on_keeps_its_settings_and_names_others(trained: bool):
+    stored = FitConfig(seed=3, rounds=5, precision="bf16", batch_size=64)
+    assert carry_on(FitConfig(), stored, (), trained=trained) == (stored, [])
+    assert carry_on(FitConfig(seed=3), stored, ("seed",), trained=trained) == (stored, [])
+    names = ("seed", "certain", "rounds")
+    assert carry_on(FitConfig(certain=0.8), stored, names, trained=trained) == (stored, ["certain", "rounds", "seed"])
     of_file = {"effort": "quick"}
-    assert contradictions(resolve(flags={}, stored=of_file), stored, of_file) == ["effort"]
+    assert carry_on(resolve(flags={}, stored=of_file), stored, of_file, trained=trained)[1] == ["effort"]
+
+
+def test_where_a_run_is_carried_on_may_change_and_how_it_trains_until_it_has():
+    stored = FitConfig(device="cuda", workers=8, precision="bf16", batch_size=64, judge="peer")
+    asked = FitConfig(device="cpu", workers=2, precision="fp32", batch_size=16)
+    names = ("device", "workers", "precision", "batch_size", "judge")
+    moved = dataclasses.replace(stored, device="cpu", workers=2)
+    assert carry_on(asked, stored, names, trained=True) == (moved, ["batch_size", "precision"])
+    anew = dataclasses.replace(moved, precision="fp32", batch_size=16, judge="auto")
+    assert carry_on(asked, stored, names, trained=False) == (anew, [])
+    left_open = ("batch_size", "judge", "precision")
+    assert carry_on(FitConfig(), stored, left_open, trained=True) == (stored, [])
 
 
 def test_an_effort_that_is_no_word_is_refused(tmp_path: Path):

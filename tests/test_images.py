@@ -147,12 +147,18 @@ def test_file_that_may_not_be_read(
     decoded: Callable[..., Decoded], draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
     draw("a.png")
+    for number, remedy in ((errno.EACCES, "permissions"), (errno.ENAMETOOLONG, "path"), (errno.EIO, "disk or network")):
 
-    def refuse(_: Path) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied")
+        def refuse(_: Path, number: int = number) -> bytes:
+            raise OSError(number, "no")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert decoded("a.png").faults[0].kind == "unreadable_file"
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", refuse)
+            (fault,) = decoded("a.png").faults.values()
+        assert (fault.kind, f"no. Check the {remedy}" in fault.message.replace("its p", "the p")) == (
+            "unreadable_file",
+            True,
+        )
 
 
 def test_rows_without_a_usable_path_are_not_opened(decoded: Callable[..., Decoded], draw: Callable[..., Path]):

@@ -12,7 +12,7 @@ import pytest
 
 from labelclean.data.index import read_manifest
 from labelclean.data.tables import read_table
-from labelclean.errors import InputError
+from labelclean.errors import ConfigError, InputError
 from labelclean.records import Manifest
 
 Read = Callable[..., Manifest]
@@ -353,3 +353,21 @@ def test_folder_without_classes_or_with_undecodable_names(image_folder: Path, dr
     draw("cat/a\udcff.png")
     with pytest.raises(InputError, match="is not UTF-8"):
         read_manifest(image_folder)
+
+
+def test_columns_that_were_read_are_named(read: Read):
+    table = "file,class,golden,group,image\na.png,cat,cat,1,x\nb.png,dog,,2,y\n"
+    assert read("labels.csv", table, path_column="file").columns == {
+        "paths": "file",
+        "labels": "class",
+        "golden labels": "golden",
+        "groups": "group",
+    }
+
+
+def test_columns_of_a_folder_per_class_are_refused(image_folder: Path):
+    (image_folder / "cat").mkdir()
+    (image_folder / "cat/a.png").touch()
+    assert read_manifest(image_folder).columns == {}
+    with pytest.raises(ConfigError, match="--label-column: a folder per class has no columns"):
+        read_manifest(image_folder, label_column="label")

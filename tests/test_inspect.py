@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -24,6 +25,14 @@ def test_sound_data():
     assert found.num_golden == 1
     assert found.classes == {"a": 2, "b": 2}
     assert not found.small_classes
+
+
+def test_columns_are_told_in_words():
+    manifest = dataclasses.replace(make_manifest(["a", "b"]), columns={"paths": "file", "labels": "class"})
+    found = inspected(manifest, "xy")
+    assert found.origin == "paths from column file, labels from class"
+    assert as_json(found)["columns"] == {"paths": "file", "labels": "class"}
+    assert inspected(make_manifest(["a", "b"]), "xy").origin == ""
 
 
 def test_small_classes_do_not_make_data_unsound():

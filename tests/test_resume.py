@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from labelclean.results import verdicts
-from labelclean.results.run_folder import RunFolder, read_history
+from labelclean.results.run_folder import RunFolder, read_history, read_run
 from labelclean.train import device, loop, trainer
 from labelclean.train.checkpoint import Checkpoint
 from tests.conftest import Run
@@ -166,6 +166,39 @@ def test_number_format_is_chosen_once(data: Path, tmp_path: Path, run: Run):
     assert tomllib.loads(Path("straight/config.toml").read_text())["precision"] == "fp32"
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
     assert same_verdicts(tmp_path / "straight", tmp_path / "repeated")
+
+
+def test_batch_size_is_chosen_once(data: Path, tmp_path: Path, run: Run):
+    """A GPU wants larger steps: a run that is carried on elsewhere goes on with those that it began with."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run(*fit_words(data, straight))[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        keep_always(patch)
+        interrupt_after(patch, "save_round", times=2)
+        assert run(*fit_words(data, stopped))[0] == 130
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "choose_batch_size", lambda config, **_: config.batch_size or 64)
+        assert run(*fit_words(data, stopped, "--resume"))[0] == 0
+    assert_same_run(straight, stopped)
+    training = read_run(RunFolder(stopped))["training"]
+    config = tomllib.loads((stopped / "config.toml").read_text())
+    assert training["batch_size"] == config["batch_size"] > 0
+
+
+def test_how_a_run_trains_may_change_until_it_has(data: Path, tmp_path: Path, run: Run):
+    """As after too large a batch for the memory."""
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "choose_precision", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(*fit_words(data, out, "--batch-size", 16))
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        assert run(*fit_words(data, out, "--batch-size", 8, "--resume"))[0] == 130
+    code, _, err = run(*fit_words(data, out, "--batch-size", 16, "--resume"))
+    assert (code, "another batch_size" in err) == (1, True)
+    assert run(*fit_words(data, out, "--batch-size", 8, "--resume"))[0] == 0
+    assert read_run(RunFolder(out))["training"]["batch_size"] == 8
 
 
 def test_other_labels_are_refused(data: Path, tmp_path: Path, run: Run):

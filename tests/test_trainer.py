@@ -17,12 +17,13 @@ from labelclean.errors import ConfigError
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.train import trainer
 from labelclean.train.backbone import BackboneSpec, prepare_backbone
-from labelclean.train.device import ImageStore, choose_device, keep_freed_memory
+from labelclean.train.device import ImageStore, choose_device, choose_precision, keep_freed_memory
 from labelclean.train.network import Stint, update_average
 from labelclean.train.schedule import (
     PRETRAINED,
     SCRATCH,
     Schedule,
+    choose_batch_size,
     choose_judge,
     count_frozen_rounds,
     count_tuned_rounds,
@@ -384,14 +385,18 @@ def test_schedule_is_planned_by_rows_and_start():
     assert sum(large.steps) * 128 == pytest.approx(per_row * 20_000, rel=0.01)
 
 
-def test_steps_from_a_random_start_keep_a_gpu_busy():
-    plans = [
-        plan_schedule(FitConfig(), num_rows=num_rows, num_networks=1, pretrained=pretrained, on_gpu=True)
-        for num_rows, pretrained in ((1000, False), (50_000, False), (10**6, False), (50_000, True))
-    ]
-    assert [plan.batch_size for plan in plans] == [32, 1024, 1024, 128]
-    assert plans[1].learning_rate == pytest.approx(SCRATCH.learning_rate * 8**0.5)
-    assert plans[3].learning_rate == PRETRAINED.learning_rate
+def test_steps_from_a_random_start_keep_a_gpu_busy_and_do_not_overfill_it():
+    def chosen(num_rows: int, side: int, *, pretrained: bool = False) -> int:
+        return choose_batch_size(FitConfig(), num_rows=num_rows, pretrained=pretrained, gpu_side=side)
+
+    assert [chosen(num_rows, 32) for num_rows in (1000, 50_000, 10**6)] == [32, 1024, 1024]
+    assert [chosen(10**6, side) for side in (16, 64, 224)] == [1024, 256, 128]
+    assert chosen(10**6, 32, pretrained=True) == chosen(10**6, 0) == 128
+
+
+def test_learning_rate_follows_the_batch_size():
+    large = plan_schedule(FitConfig(batch_size=1024), num_rows=50_000, num_networks=1, pretrained=False)
+    assert large.learning_rate == pytest.approx(SCRATCH.learning_rate * 8**0.5)
     told = plan_schedule(
         FitConfig(batch_size=256, learning_rate=0.05), num_rows=50_000, num_networks=1, pretrained=False
     )
@@ -483,3 +488,19 @@ def test_gpu_and_cpu_agree(spec: BackboneSpec):
     assert learners[1].images.resident is not None
     np.testing.assert_allclose(gpu.probs, cpu.probs, atol=0.02)
     np.testing.assert_allclose(gpu.similarities, cpu.similarities, atol=0.05)
+
+
+@pytest.mark.parametrize(("half", "single", "wanted"), [(0.8, 1.0, True), (1.0, 1.0, False), (1.0, None, True)])
+def test_number_format_that_is_faster_or_fits_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, half: float, single: float | None, wanted: bool
+):
+    def seconds(*_: object, bf16: bool) -> float:
+        if not bf16 and single is None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return half if bf16 else single or 0.0
+
+    monkeypatch.setattr("labelclean.train.device._seconds", seconds)
+    config = FitConfig(backbone="test_resnet", weights="none", image_size=16)
+    spec = prepare_backbone(config, num_classes=2, median_side=16)
+    assert choose_precision("auto", spec, torch.device("cpu"), 2) == wanted
+    assert choose_precision("bf16", spec, torch.device("cpu"), 2)

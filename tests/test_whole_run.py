@@ -314,6 +314,17 @@ def test_words_for_no_label_are_classes_with_a_note(data: Path, tmp_path: Path, 
     assert (frame_of(tmp_path / "run")["label"] == "NaN").sum() == 11
 
 
+def test_columns_and_rows_that_cannot_be_judged_are_told_before_training(data: Path, tmp_path: Path, run: Run):
+    words = [word for word in fit_words(data, tmp_path / "run") if word != "--quiet"]
+    code, _, err = run(*words)
+    told = " ".join(err.split())
+    assert code == 0
+    assert "note: paths from column path, labels from label" in told
+    assert "5 of 71 rows cannot be judged (1 empty_file, 1 truncated, " in told
+    assert "as in: labels.csv row 66: empty.png: the file has 0 bytes" in told
+    assert told.index("cannot be judged") < told.index("Finetune")
+
+
 def test_class_of_which_no_row_can_be_judged(data: Path, tmp_path: Path, run: Run):
     index = sound_rows(data)
     lost = pd.DataFrame({"path": ["gone.png"], "label": ["unicorn"], "true_label": ["unicorn"]})

@@ -30,6 +30,15 @@ MAX_PIXELS = 100_000_000
 
 DIGEST_BYTES = 16
 ROWS_PER_TASK = 64
+REMEDIES = {
+    errno.EACCES: "Check its permissions.",
+    errno.EPERM: "Check its permissions.",
+    errno.ENAMETOOLONG: "Check the path: that is no name of a file.",
+    errno.ENOTDIR: "Check the path: a part of it is a file, no folder.",
+    errno.ELOOP: "Check its links: they lead back to themselves.",
+}
+"""What to do about a file that cannot be read, by the system's error."""
+
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels."""
 
@@ -183,7 +192,8 @@ def _read_file(path: Path) -> bytes:
     except FileNotFoundError:
         raise _UnreadableError("missing_file", "no such image. Add the file or remove the row.") from None
     except OSError as error:
-        raise _UnreadableError("unreadable_file", f"{error.strerror}. Check its permissions.") from None
+        remedy = REMEDIES.get(error.errno or 0, "Check the disk or network that holds it, and run again.")
+        raise _UnreadableError("unreadable_file", f"{error.strerror}. {remedy}") from None
     if not content:
         raise _UnreadableError("empty_file", "the file has 0 bytes. Fetch it again.")
     return content

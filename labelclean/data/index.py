@@ -18,8 +18,11 @@ import pyarrow.compute as pc
 from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
 from labelclean.data.golden import golden_chances, golden_draws, golden_ids, golden_rows
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
-from labelclean.errors import InputError
+from labelclean.errors import ConfigError, InputError
 from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
+
+COLUMNS = ("paths", "labels", "golden labels", "chances", "groups")
+"""What is read from columns of an index."""
 
 COMMON_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 OTHER_SUFFIXES = {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico"}
@@ -45,16 +48,19 @@ def read_manifest(
         golden: further files of trusted labels, with a path and a `golden`, `true_label` or label column, and in a
             column `chance` the probability with which the row was chosen for it, where that differs between rows.
     Raises:
+        ConfigError: a column is named, and there is no index.
         InputError: the folder or a file is missing, unreadable, empty, or lacks a column, or a golden label is none
             of the classes.
     """
     table, source = _open_index(images_dir, index)
     if index is None:
+        _refuse_columns(path_column, label_column)
         path_column, label_column = table.column_names
     path_name, label_name = index_columns(table, path_column, label_column, source=source)
     golden_name, group_name = usual_column(table, (GOLDEN_NAME,)), usual_column(table, (GROUP_NAME,))
     chance_name = usual_column(table, (CHANCE_NAME,)) if golden_name else None
     used = (path_name, label_name, golden_name, chance_name, group_name)
+    columns = {what: name for what, name in zip(COLUMNS, used, strict=True) if name and index is not None}
     paths, labels, own_golden, chances, groups = (
         as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows) for name in used
     )
@@ -63,6 +69,7 @@ def read_manifest(
     trusted = golden_rows(own_golden, chances, golden, paths, source)
     return Manifest(
         source=source,
+        columns=columns,
         paths=paths,
         labels=labels,
         label_ids=label_ids,
@@ -74,6 +81,15 @@ def read_manifest(
         extra=table.select([name for name in table.column_names if name not in (path_name, label_name)]),
         faults=_label_faults(label_ids, source) | _path_faults(images_dir, paths, source),
     )
+
+
+def _refuse_columns(path_column: str | None, label_column: str | None) -> None:
+    """Without an index there are none to choose."""
+    if path_column or label_column:
+        name = "--path-column" if path_column else "--label-column"
+        raise ConfigError(
+            f"{name}: a folder per class has no columns", hint="Give the index as second argument, or leave it out."
+        )
 
 
 def index_columns(

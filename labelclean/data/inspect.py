@@ -61,6 +61,7 @@ class Inspection:
 
     Attributes:
         source: the index.
+        columns: what was read from which of its columns.
         num_rows: its rows.
         num_golden: rows with a trusted label.
         classes: rows of each class that can be used, in the order of the classes.
@@ -73,6 +74,7 @@ class Inspection:
     """
 
     source: str
+    columns: dict[str, str]
     num_rows: int
     num_golden: int
     classes: dict[str, int]
@@ -82,6 +84,11 @@ class Inspection:
     faults: tuple[FaultGroup, ...]
     doubled_paths: tuple[SamePicture, ...]
     identical_images: tuple[SamePicture, ...]
+
+    @property
+    def origin(self) -> str:
+        """What was read from which column, in words; empty for a folder per class."""
+        return tell_columns(self.columns)
 
     @property
     def has_rival_classes(self) -> bool:
@@ -134,6 +141,7 @@ def inspect(
     identical = [picture(rows) for rows in same_bytes]
     return Inspection(
         source=manifest.source,
+        columns=manifest.columns,
         num_rows=manifest.num_rows,
         num_golden=int((manifest.golden_ids != UNKNOWN).sum()),
         classes=dict(zip(manifest.class_names, counts.tolist(), strict=True)),
@@ -144,6 +152,11 @@ def inspect(
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
     )
+
+
+def tell_columns(columns: Mapping[str, str]) -> str:
+    """paths from column file, labels from class"""
+    return ", ".join(f"{what} from {'' if place else 'column '}{columns[what]}" for place, what in enumerate(columns))
 
 
 def alike_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:

@@ -40,6 +40,7 @@ def write_corrupted(
     observed: Path | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
+    overwrite: bool = False,
 ) -> Corrupted:
     """Write labels.csv, the index with wrong labels planted, and truth.csv.
 
@@ -51,6 +52,7 @@ def write_corrupted(
         seed: start of every random choice.
         observed: for the kind `confusion`: a run, or a table with columns given, true and count.
         path_column, label_column: columns of the index; None: found by name.
+        overwrite: replace older files, though never the index itself.
     Raises:
         InputError: the index or the confusions cannot be used.
         ConfigError: `observed` is missing, or given for another kind.
@@ -63,7 +65,8 @@ def write_corrupted(
         )
     files = out / "labels.csv", out / "truth.csv"
     for file in files:
-        refuse_to_replace(file, hint="Choose another folder with --out, or move the file.")
+        if not overwrite or file.resolve() == index.resolve():
+            refuse_to_replace(file)
     table = _clean_index(index, path_column, label_column)
     noisy = _plant(table["label"], kind, rate, seed, observed)
     write_csv(files[0], table.set_column(1, "label", noisy))
@@ -86,7 +89,7 @@ def _plant(labels: pa.ChunkedArray, kind: NoiseKind, rate: float, seed: int, obs
 def _clean_index(index: Path, path_column: str | None, label_column: str | None) -> pa.Table:
     """The index with its paths and labels as the columns path and label, then all others."""
     if index.is_dir():
-        manifest = read_manifest(index)
+        manifest = read_manifest(index, path_column=path_column, label_column=label_column)
         return pa.table({"path": manifest.paths, "label": manifest.labels})
     table = read_table(index)
     path_name, label_name = index_columns(table, path_column, label_column, source=index.name)

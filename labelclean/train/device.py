@@ -1,4 +1,4 @@
-"""Where the networks run, the images they see, and what makes them fast there: number format, batches, memory.
+"""Where the networks run, the images they see, and what makes them fast there: batches, number format, memory.
 
 # N rows, B batch, S image side
 """
@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import sys
 import time
 
 import numpy as np
 import torch
 
+from labelclean.config import FitConfig
 from labelclean.errors import ConfigError
 from labelclean.records import ByteArray, IntArray
 from labelclean.train.backbone import BackboneSpec
+from labelclean.train.schedule import choose_batch_size
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES, OLDER_MOST = 2**30, 2**25
@@ -43,9 +46,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_up(device: torch.device) -> None:
-    """What makes networks fast on a device but for their number format."""
+    """Make a device ready: what makes networks fast there but for their number format, which is what it is called."""
     if device.type == "cuda":
+        if device.index is not None:
+            torch.cuda.set_device(device)  # clocks and memory are asked of the one in use
         torch.backends.cudnn.benchmark = True  # batches of one size: trying the ways to convolve soon pays
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means single precision, also where folded layers are compared
     else:
         keep_freed_memory()
 
@@ -99,6 +105,19 @@ class ImageStore:
         return bytes_.permute(0, 3, 1, 2).float()
 
 
+def settle_training(config: FitConfig, spec: BackboneSpec, device: torch.device, *, num_rows: int) -> FitConfig:
+    """The settings with a batch size and a number format in place of what they leave to the device.
+
+    A run that is carried on, perhaps on another device, or repeated must not choose them anew.
+    """
+    on_gpu = device.type == "cuda"
+    batch_size = choose_batch_size(
+        config, num_rows=num_rows, pretrained=spec.pretrained, gpu_side=spec.image_size if on_gpu else 0
+    )
+    bf16 = choose_precision(config.precision, spec, device, batch_size)
+    return dataclasses.replace(config, batch_size=batch_size, precision="bf16" if bf16 else "fp32")
+
+
 def choose_precision(wanted: str, spec: BackboneSpec, device: torch.device, batch_size: int) -> bool:
     """Whether to train in bfloat16. auto: time one training step each way and take the faster."""
     if wanted != "auto":
@@ -107,7 +126,11 @@ def choose_precision(wanted: str, spec: BackboneSpec, device: torch.device, batc
         return False
     network = spec.build(0).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.zeros(batch_size, 3, spec.image_size, spec.image_size, device=device)
-    return _seconds(network, images, bf16=True) < 0.9 * _seconds(network, images, bf16=False)
+    half = _seconds(network, images, bf16=True)
+    try:
+        return half < 0.9 * _seconds(network, images, bf16=False)
+    except torch.OutOfMemoryError:  # it takes twice as much
+        return True
 
 
 def _seconds(network: torch.nn.Module, images: torch.Tensor, *, bf16: bool) -> float:
@@ -119,6 +142,6 @@ def _seconds(network: torch.nn.Module, images: torch.Tensor, *, bf16: bool) -> f
             _, logits = network(images)
         logits.sum().backward()
         if images.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(images.device)
         times.append(time.perf_counter() - start)
     return min(times[1:])

@@ -104,6 +104,7 @@ class RoundLoop:
                 anchor = frozen.recall(kept.arrays["anchor_probs"])
         if config.finetune:
             tuned = self._tuned_learner(frozen if kept is None and self.spec.pretrained else None)
+            frozen = None  # its features would stay in memory through all of the training
             result.judge = tuned.judge
             self._start_judges(tuned, anchor)
             first_round, spent = 0, 0.0
@@ -174,13 +175,7 @@ class RoundLoop:
             config, num_rows=num_rows, num_golden=int(is_golden.sum()), pretrained=self.spec.pretrained
         )
         num_networks = 1 if judge == "self" else 2
-        schedule = plan_schedule(
-            config,
-            num_rows=num_rows,
-            num_networks=num_networks,
-            pretrained=self.spec.pretrained,
-            on_gpu=self.images.device.type == "cuda",
-        )
+        schedule = plan_schedule(config, num_rows=num_rows, num_networks=num_networks, pretrained=self.spec.pretrained)
         rng = np.random.default_rng((config.seed, 1))
         half, held_out = (
             assign_folds(labels.given, labels.groups, num_folds=number, rng=rng)

@@ -65,6 +65,9 @@ network whose learning rate is still high judges the labels too kindly."""
 USUAL_BATCH = 128
 """Rows in a step that a recipe's learning rate is meant for at most; with more it grows with their square root."""
 
+GPU_BATCH, GPU_SIDE = 1024, 32
+"""Rows in a step from a random start on a GPU at most, up to that image side in pixels."""
+
 ENOUGH_FOR_ONE = 2000
 """Rows from which on one network judges from a random start: with fewer it goes through them so often that it learns
 wrong labels by heart."""
@@ -121,13 +124,19 @@ def choose_recipe(*, pretrained: bool) -> Recipe:
     return PRETRAINED if pretrained else SCRATCH
 
 
-def choose_batch_size(config: FitConfig, *, num_rows: int, pretrained: bool, on_gpu: bool = False) -> int:
+def choose_batch_size(config: FitConfig, *, num_rows: int, pretrained: bool, gpu_side: int = 0) -> int:
     """Rows per training step: small for small data, which would not get enough steps otherwise.
 
     From a random start more on a GPU, which takes as long for a small step as for a large one: with ResNet-18 at 32 px
-    an H200 trains on 9,000 images a second with 128 rows a step and on 44,000 with 1,024.
+    an H200 trains on 9,000 images a second with 128 rows a step and on 44,000 with 1,024. Larger images fill it, and
+    its memory, with fewer.
+
+    Args:
+        gpu_side: of the images in pixels on a GPU; 0: there is none.
     """
-    steps, most = (48, 1024) if on_gpu and not pretrained else (160, 128)
+    steps, most = 160, USUAL_BATCH
+    if gpu_side and not pretrained:
+        steps, most = 48, max(USUAL_BATCH, int(GPU_BATCH * min(1.0, GPU_SIDE / gpu_side) ** 2))
     return min(config.batch_size or int(np.clip(2 ** round(np.log2(num_rows / steps)), 32, most)), num_rows)
 
 
@@ -161,12 +170,10 @@ def trains_as_usual(config: FitConfig, *, pretrained: bool) -> bool:
     return not (pretrained or config.epochs or config.learning_rate)
 
 
-def plan_schedule(
-    config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool, on_gpu: bool = False
-) -> Schedule:
-    """The training of N rows by so many networks."""
+def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:
+    """The training of N rows by so many networks; a GPU wants a batch size that was settled before."""
     recipe = choose_recipe(pretrained=pretrained)
-    batch_size = choose_batch_size(config, num_rows=num_rows, pretrained=pretrained, on_gpu=on_gpu)
+    batch_size = choose_batch_size(config, num_rows=num_rows, pretrained=pretrained)
     num_rounds = count_tuned_rounds(config, pretrained=pretrained)
     per_row = np.full(num_rounds, recipe.passes_per_row)
     per_row[0] = recipe.first_passes_per_row
