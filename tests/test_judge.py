@@ -192,9 +192,14 @@ def test_what_teaching_did_is_taken_off_by_rows_held_out_that_are_not_golden(lea
     assert raw.probs[everyone, given][taught].mean() > 0.8
 
 
-def test_the_unswayed_view_stays_until_there_is_an_anchor(learner_and_judge):
+def test_the_unswayed_view_stays_beside_later_ones_and_the_anchor(learner_and_judge):
     learner, judge = learner_and_judge
-    judge.unswayed = run_round(learner, judge).views[0]
+    first = run_round(learner, judge).views[0]
+    (scan,) = learner.scan(advance=lambda _: None)
+    judge.see_unswayed(scan)
+    assert judge.unswayed is not None
+    for name in ("probs", "votes", "affinity", "agreement"):
+        np.testing.assert_allclose(getattr(judge.unswayed, name), getattr(first, name), err_msg=name)
     for _ in range(2):
         found = run_round(learner, judge)
         assert found.views[0] is judge.unswayed
@@ -204,8 +209,9 @@ def test_the_unswayed_view_stays_until_there_is_an_anchor(learner_and_judge):
     (anchor,) = learner.scan(advance=lambda _: None)
     judge.start_stage(anchor)
     found = run_round(learner, judge)
-    assert judge.unswayed is None
-    np.testing.assert_array_equal(found.views[0].probs, anchor.probs)
+    assert len(found.views) == 3
+    assert found.views[0] is judge.unswayed
+    np.testing.assert_array_equal(found.views[1].probs, anchor.probs)
 
 
 def test_the_anchor_has_a_say_beside_the_newest_scan(learner_and_judge):

@@ -98,7 +98,8 @@ class Judge:
         change: how far p_meta moved in the last round, in the mean of the rows.
         anchor: the last scan of an earlier stage, which stays worth having beside the present one.
         unswayed: the first view of the frozen features, with all votes alike. It stays beside the later ones, which
-            follow from what was made of the labels and go astray with it.
+            follow from what was made of the labels and go astray with it; None before, and from a random start, where
+            the anchor is such a view.
         from_scratch: whether the networks of this stage started at random.
         share_right: of the labels, where the first round of a random start settled it; else None.
         by_resistance: whether what the first round's teaching does to labels has a say in how many are right.
@@ -115,6 +116,7 @@ class Judge:
         self.num_rounds = 0
         self.anchor: Scan | None = None
         self.lesson = first_lesson(labels.best_known, num_classes=labels.num_classes)
+        self.unswayed: View | None = None
         self.start_stage(None)
 
     @property
@@ -131,11 +133,15 @@ class Judge:
             by_resistance: their first round is such a training as `labelclean.tssd.resistance` reckons with.
         """
         self.anchor, self.from_scratch, self.by_resistance = anchor, from_scratch, by_resistance
-        self.unswayed: View | None = None
         self.share_right: float | None = None
         self.opinions: tuple[Opinion, ...] = ()
         self.means: dict[str, FloatArray] = {}
         self.change = np.inf
+
+    def see_unswayed(self, scan: Scan) -> None:
+        """Keep what the first scan of the frozen features shows, with all votes alike."""
+        labels = self.labels
+        self.unswayed = scan.view(labels.given, labels.best_known, np.ones(len(labels.given)), labels.groups)
 
     def assess(self, scan: Scan, *, rng: np.random.Generator) -> Assessment:
         """One round: scan -> two streams -> parallel division -> meta purification -> the next lesson."""
@@ -165,10 +171,9 @@ class Judge:
         return assessment
 
     def _earlier_views(self) -> tuple[View, ...]:
-        """What is looked at beside the present scan: the anchor, or the unswayed view as long as there is none."""
-        if self.anchor is not None:
-            return (self._look(self.anchor),)
-        return () if self.unswayed is None else (self.unswayed,)
+        """What is looked at beside the present scan: the unswayed view and the anchor, as far as there are any."""
+        unswayed = () if self.unswayed is None else (self.unswayed,)
+        return unswayed if self.anchor is None else (*unswayed, self._look(self.anchor))
 
     def _look(self, scan: Scan) -> View:
         """The class scores of a scan, from which what teaching did to taught labels is taken off."""

@@ -102,6 +102,8 @@ class RoundLoop:
                 anchor = result.scans[0]
             else:
                 anchor = frozen.recall(kept.arrays["anchor_probs"])
+                if "unswayed_probs" in kept.arrays:
+                    result.judges[0].see_unswayed(frozen.recall(kept.arrays["unswayed_probs"]))
         if config.finetune:
             tuned = self._tuned_learner(frozen if kept is None and self.spec.pretrained else None)
             frozen = None  # its features would stay in memory through all of the training
@@ -132,9 +134,10 @@ class RoundLoop:
             assessed = [judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)]
             self._record(stage, index, time.perf_counter() - started, assessed, learner)
             if isinstance(learner, FrozenLearner):
-                for judge, found in zip(result.judges, assessed, strict=True):
-                    judge.unswayed = judge.unswayed or found.views[0]
-                if all(judge.change < SETTLED for judge in result.judges):
+                (judge,), (scan,) = result.judges, result.scans
+                if index == 0:
+                    judge.see_unswayed(scan)
+                if judge.change < SETTLED:
                     break
             elif index + 1 < num_rounds:
                 self._keep(index + 1, learner)
@@ -214,6 +217,7 @@ class RoundLoop:
         if learner.judge == "peer":
             twin = Judge(self.labels, self.config)
             twin.restore({name: values.copy() for name, values in result.judges[0].state().items()})
+            twin.unswayed = result.judges[0].unswayed
             result.judges.append(twin)
         usual = learner.judge == "self" and trains_as_usual(self.config, pretrained=self.spec.pretrained)
         for judge in result.judges:
@@ -239,9 +243,11 @@ class RoundLoop:
             for name, values in judge.state().items()
         }
         arrays["passes"] = np.array([result.forward_passes, result.backward_passes])
-        anchor = result.judges[0].anchor
+        anchor, unswayed = result.judges[0].anchor, result.judges[0].unswayed
         if anchor is not None:
             arrays["anchor_probs"] = anchor.probs
+        if unswayed is not None:
+            arrays["unswayed_probs"] = unswayed.probs
         kept = KeptRound(number=number, seconds=seconds, arrays=arrays, learner=learner.state(), history=result.history)
         self.checkpoint.save_round(kept)
         ended = time.perf_counter()
