@@ -98,8 +98,8 @@ class FitConfig:
     """Rows per training step, >= 2; 0: by the number of rows, 32 to 128, from a random start on a GPU to 1,024."""
     epochs: float = 0.0
     """Passes of each network over the data in all rounds together, >= 0; 0: in each round, all networks together, four
-    from pre-trained weights; from a random start 27 in the first, or 60,000 image passes if that is more, and 10, or in
-    proportion, in each other."""
+    from pre-trained weights; from a random start 27 in the first and 10 in each other, and 60,000 image passes in all
+    at least."""
     learning_rate: float = 0.0
     """At its peak, >= 0; 0: 0.004 from pre-trained weights, 0.1 from a random start; beyond 128 rows in a step it grows
     with their square root."""

@@ -374,7 +374,7 @@ def test_schedule_is_planned_by_rows_and_start():
     assert (tuned.learning_rate, tuned.later_rate) == (PRETRAINED.learning_rate, None)
     scratch = plan_schedule(config, num_rows=100, num_networks=2, pretrained=False)
     assert scratch.batch_size == 32
-    assert scratch.steps[0] * 32 == pytest.approx(SCRATCH.min_passes / 2, rel=0.01)
+    assert sum(scratch.steps) * 32 == pytest.approx(SCRATCH.min_passes / 2, rel=0.01)
     ratio = SCRATCH.first_passes_per_row / SCRATCH.passes_per_row
     assert scratch.steps[0] == pytest.approx(ratio * scratch.steps[1], rel=0.01)
     assert len(set(scratch.steps[1:])) == 1

@@ -21,8 +21,7 @@ class Recipe:
         rounds: of fine-tuning.
         first_passes_per_row: image passes of all networks together in the first round, for each row.
         passes_per_row: the same in any later round.
-        min_passes: image passes of all networks together in the first round, at least, however few the rows; the later
-            rounds have more in proportion.
+        min_passes: image passes of all networks and rounds together, at least, however few the rows.
         learning_rate: at its peak.
         later_share: of it, to which the rate rises again after the first round; None: all rounds share one rise and
             fall.
@@ -180,8 +179,7 @@ def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretra
     if config.epochs:
         passes = config.epochs * num_rows
     else:
-        stretch = max(1.0, recipe.min_passes / (recipe.first_passes_per_row * num_rows))
-        passes = stretch * per_row.sum() * num_rows / num_networks
+        passes = max(per_row.sum() * num_rows, recipe.min_passes) / num_networks
     learning_rate = config.learning_rate or recipe.learning_rate * math.sqrt(max(1, batch_size / USUAL_BATCH))
     return Schedule(
         steps=tuple(max(1, round(passes * share / batch_size)) for share in per_row / per_row.sum()),
