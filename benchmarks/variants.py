@@ -16,7 +16,6 @@ from labelclean.records import EPSILON, BoolArray, Division, FloatArray, IntArra
 from labelclean.train.frozen import FrozenFeatures
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import Judge
-from labelclean.train.scan import Scan
 from labelclean.tssd.channel import fit_channel
 from labelclean.tssd.division import divide
 from labelclean.tssd.mixture import MixtureFit
@@ -107,8 +106,8 @@ class OutputLearner(FrozenLearner):
 class SwayedJudge(Judge):
     """A judge that looks at no unswayed view."""
 
-    def see_unswayed(self, scan: Scan) -> None:
-        pass
+    def _earlier_views(self) -> tuple[View, ...]:
+        return () if self.anchor is None else (self._look(self.anchor),)
 
 
 def draw_evenly(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:

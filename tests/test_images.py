@@ -143,22 +143,30 @@ def test_what_cannot_be_read_is_told_by_row(
     assert found.files.max() == 3
 
 
-def test_file_that_may_not_be_read(
-    decoded: Callable[..., Decoded], draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "its permissions."),
+        (errno.ENAMETOOLONG, "the path:"),
+        (errno.EIO, "the disk or network that holds it"),
+    ],
+)
+def test_file_that_cannot_be_read(
+    decoded: Callable[..., Decoded],
+    draw: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    remedy: str,
 ):
     draw("a.png")
-    for number, remedy in ((errno.EACCES, "permissions"), (errno.ENAMETOOLONG, "path"), (errno.EIO, "disk or network")):
 
-        def refuse(_: Path, number: int = number) -> bytes:
-            raise OSError(number, "no")
+    def refuse(_: Path) -> bytes:
+        raise OSError(number, "Not to be had")
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_bytes", refuse)
-            (fault,) = decoded("a.png").faults.values()
-        assert (fault.kind, f"no. Check the {remedy}" in fault.message.replace("its p", "the p")) == (
-            "unreadable_file",
-            True,
-        )
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    (fault,) = decoded("a.png").faults.values()
+    assert fault.kind == "unreadable_file"
+    assert f"Not to be had. Check {remedy}" in fault.message
 
 
 def test_rows_without_a_usable_path_are_not_opened(decoded: Callable[..., Decoded], draw: Callable[..., Path]):

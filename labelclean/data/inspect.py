@@ -155,7 +155,7 @@ def inspect(
 
 
 def tell_columns(columns: Mapping[str, str]) -> str:
-    """paths from column file, labels from class"""
+    """What was read from which column, in words: `paths from column file, labels from class`."""
     return ", ".join(f"{what} from {'' if place else 'column '}{columns[what]}" for place, what in enumerate(columns))
 
 

@@ -139,7 +139,7 @@ class Judge:
         self.change = np.inf
 
     def see_unswayed(self, scan: Scan) -> None:
-        """Keep what the first scan of the frozen features shows, with all votes alike."""
+        """Take up again what the first scan of the frozen features showed, with all votes alike."""
         labels = self.labels
         self.unswayed = scan.view(labels.given, labels.best_known, np.ones(len(labels.given)), labels.groups)
 

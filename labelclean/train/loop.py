@@ -134,9 +134,8 @@ class RoundLoop:
             assessed = [judge.assess(scan, rng=rng) for judge, scan in zip(result.judges, result.scans, strict=True)]
             self._record(stage, index, time.perf_counter() - started, assessed, learner)
             if isinstance(learner, FrozenLearner):
-                (judge,), (scan,) = result.judges, result.scans
-                if index == 0:
-                    judge.see_unswayed(scan)
+                (judge,), (found,) = result.judges, assessed
+                judge.unswayed = judge.unswayed or found.views[0]
                 if judge.change < SETTLED:
                     break
             elif index + 1 < num_rounds:
