@@ -20,7 +20,7 @@ from labelclean.tssd.channel import fit_channel
 from labelclean.tssd.division import divide
 from labelclean.tssd.mixture import MixtureFit
 from labelclean.tssd.purification import Evidence, Pair, gather_evidence, training_pairs
-from labelclean.tssd.shrinkage import FREE
+from labelclean.tssd.shrinkage import FREE, Pull
 from labelclean.tssd.streams import Consensus, feature_scores, loss_scores
 
 ALL_EFFORTS = ("quick", "standard", "thorough")
@@ -54,7 +54,7 @@ def one_stream(scores: Scores, kept: slice) -> dict[str, Any]:
     """Stand-ins that leave one stream: for both posteriors, for the consensus, and as evidence."""
 
     def streams(
-        views: Sequence[View], labels: IntArray, *, golden: IntArray, pull: float, rng: np.random.Generator
+        views: Sequence[View], labels: IntArray, *, golden: IntArray, pull: Pull, rng: np.random.Generator
     ) -> Streams:
         channel = fit_channel(scores(views), labels, golden=golden, pull=pull, rng=rng)
         p = of_label(channel.posterior(channel.prior(scores(views)), labels), labels)
@@ -161,9 +161,9 @@ VARIANTS = (
     Variant(name="0.95 certain in every division", settings={"trust": 0.95}),
     Variant(
         name="channel not drawn together",
-        stand_ins={"labelclean.tssd.channel_search.fit_shrinkage": lambda counts, pull: FREE},
+        stand_ins={"labelclean.tssd.channel_search.fit_shrinkage": lambda counts, least_pull: FREE},
     ),
-    Variant(name="classes not drawn together by force", stand_ins={"labelclean.train.judge.PULL": 0.0}),
+    Variant(name="classes not drawn together by force", stand_ins={"labelclean.train.judge.PULL": Pull(least=0.0)}),
     Variant(name="channel without the images' resemblance", stand_ins={"labelclean.tssd.channel.MOST_CLASSES": 0}),
     Variant(name="no MSP", settings={"purification": False}),
     Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),

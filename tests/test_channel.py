@@ -9,7 +9,7 @@ import torch
 from labelclean.records import UNKNOWN, FloatArray, IntArray, of_label
 from labelclean.tssd import channel as channels
 from labelclean.tssd.channel import NoiseChannel, fit_channel
-from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH, STRENGTHS, best_strength
+from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH, PULL_OF_FEW, STRENGTHS, Pull, best_strength
 
 NUM_CLASSES = 4
 
@@ -44,7 +44,7 @@ def test_planted_channel_is_recovered():
     transition = np.array([[0.9, 0.1, 0, 0], [0, 0.6, 0.4, 0], [0.05, 0, 0.95, 0], [0.1, 0.1, 0.1, 0.7]])
     scores, _, labels = planted(transition)
     # the scores come at another temperature than the channel's own, which the fitted weight has to undo
-    channel = fit_channel([2 * scores], labels, pull=0.0, rng=np.random.default_rng(0))
+    channel = fit_channel([2 * scores], labels, pull=Pull(least=0.0), rng=np.random.default_rng(0))
     np.testing.assert_allclose(channel.transition, transition, atol=0.04)
     np.testing.assert_allclose(channel.transition.sum(axis=1), 1)
     assert channel.weights == pytest.approx([0.5], abs=0.05)
@@ -123,16 +123,28 @@ def test_pull_draws_the_classes_together_however_plainly_they_differ():
     noise = np.diag([0.9, 0.9, 0.9, 0.5])
     transition = noise + (1 - noise.max(axis=1, keepdims=True)) * (1 - np.eye(4)) / 3
     scores, _, labels = planted(transition)
-    found = {
-        pull: np.diag(fit_channel([scores], labels, pull=pull, rng=np.random.default_rng(0)).transition)
-        for pull in (0.0, PULL, PULL_FROM_SCRATCH)
-    }
-    gaps = {pull: fidelity[:3].mean() - fidelity[3] for pull, fidelity in found.items()}
-    assert gaps[0.0] == pytest.approx(0.4, abs=0.06)
-    assert gaps[PULL] == pytest.approx(gaps[0.0] / (1 + PULL), abs=0.04)
-    assert 0.1 < gaps[PULL_FROM_SCRATCH] < gaps[0.0] / 2 + 0.03
-    for fidelity in found.values():
+    pulls = (Pull(least=0.0), PULL, PULL_FROM_SCRATCH)
+    found = [
+        np.diag(fit_channel([scores], labels, pull=pull, rng=np.random.default_rng(0)).transition) for pull in pulls
+    ]
+    free, pulled, from_scratch = (fidelity[:3].mean() - fidelity[3] for fidelity in found)
+    assert free == pytest.approx(0.4, abs=0.06)
+    assert pulled == pytest.approx(free / (1 + PULL.least), abs=0.04)
+    assert 0.1 < from_scratch < free / 2 + 0.03
+    for fidelity in found:
         assert fidelity.mean() == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 6])
+def test_chance_confusions_of_few_rows_fade_when_the_channel_is_drawn_once_more(seed: int):
+    """All labels are right, but the scores are weak, and a free channel of ten classes takes that for noise."""
+    scores, truth, _ = planted(np.eye(10), num_rows=1000, sharpness=1.0, seed=seed)
+    once, twice = (
+        1 - fit_channel([scores], truth, pull=pull, rng=np.random.default_rng(0)).transition.diagonal().mean()
+        for pull in (PULL_FROM_SCRATCH, PULL_OF_FEW)
+    )
+    assert once > 0.4
+    assert twice < 0.1
 
 
 def test_confusions_are_found_though_the_evidence_is_weak():
@@ -184,7 +196,7 @@ def test_many_classes_take_fewer_rows_but_twenty_for_each_in_the_mean(monkeypatc
     seen = []
     rng = np.random.default_rng(0)
 
-    def watched(search: channels.Search, pull: float) -> None:
+    def watched(search: channels.Search, pull: Pull) -> None:
         seen.append(len(search.given))
         raise InterruptedError
 

@@ -12,6 +12,7 @@ from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, FloatArray
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge
+from labelclean.tssd.level import ENOUGH_SEEN
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.resistance import find_resistance
 from labelclean.tssd.unteaching import unteach
@@ -120,7 +121,8 @@ def test_the_first_teaching_shows_how_labels_resist(learner_and_judge, by_resist
         predicted = scan.probs.argmax(axis=1)
         found.append(find_resistance(predicted, given, taught=taught, held_out=~taught & ~is_golden))
     assert found[0] != found[1]
-    of_channel, *of_teaching = judge.opinions
+    of_few, of_channel, *of_teaching = judge.opinions
+    assert (of_few.share_right, of_few.weight) == (of_channel.share_right, 1.0)
     assert of_channel.weight < 1
     assert [opinion.share_right for opinion in of_teaching] == [found[0].share_right] * by_resistance
     assert [opinion.weight for opinion in of_teaching] == [(1 - of_channel.weight) * found[0].weight] * by_resistance
@@ -136,7 +138,14 @@ def test_where_all_labels_are_taught_nothing_shows_how_they_resist(learner_and_j
     learner, judge = learner_and_judge
     judge.start_stage(None, from_scratch=True, by_resistance=True)
     run_round(learner, judge)
-    assert len(judge.opinions) == 1  # the channel's
+    assert len({opinion.share_right for opinion in judge.opinions}) == 1  # the channel's
+
+
+@pytest.mark.parametrize(("from_scratch", "num_rows"), [(False, 300), (True, 300), (True, ENOUGH_SEEN)])
+def test_channels_of_a_random_start_that_saw_few_rows_are_drawn_once_more(from_scratch: bool, num_rows: int):
+    judge = Judge(make_labels(np.arange(num_rows) % 3, fold=np.arange(num_rows) % 5), FitConfig())
+    judge.start_stage(None, from_scratch=from_scratch)
+    assert judge.pull.times == (2 if from_scratch and num_rows < ENOUGH_SEEN else 1)
 
 
 def test_copies_of_a_wrong_label_do_not_bear_each_other_out():

@@ -7,8 +7,10 @@ import pytest
 
 from labelclean.records import FloatArray, IntArray
 from labelclean.tssd.level import (
+    ENOUGH_SEEN,
     FEW_ROWS,
     LARGEST,
+    LITTLE_SEEN,
     MANY,
     MOST_DOWN,
     MOST_UP,
@@ -16,6 +18,7 @@ from labelclean.tssd.level import (
     Opinion,
     correct_level,
     hear_channel,
+    hear_channel_of_few,
     likeness,
 )
 from labelclean.tssd.numbers import log_odds, sigmoid
@@ -158,6 +161,15 @@ def test_the_channel_is_heard_by_how_many_labels_are_plainly_wrong(num_rows: int
 def test_of_two_classes_nothing_is_even():
     prior, truth = wavering(2)
     assert hear_channel(prior, mislabelled(truth, None, 2), share_right=0.7) == Opinion(0.7, 0.0)
+
+
+def test_the_channel_is_heard_the_less_the_more_rows_there_are():
+    weights = [
+        hear_channel_of_few(num_rows, share_right=0.7).weight
+        for num_rows in (1, LITTLE_SEEN, round(np.sqrt(LITTLE_SEEN * ENOUGH_SEEN)), ENOUGH_SEEN, 10 * ENOUGH_SEEN)
+    ]
+    assert weights == pytest.approx([1, 1, 0.5, 0, 0], abs=1e-3)
+    assert hear_channel_of_few(10, share_right=0.7) == Opinion(0.7, 1.0)
 
 
 def test_an_opinion_counts_by_its_weight():

@@ -14,12 +14,12 @@ from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide, most_trusted
-from labelclean.tssd.level import Opinion, hear_channel
+from labelclean.tssd.level import ENOUGH_SEEN, Opinion, hear_channel, hear_channel_of_few
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import Purified, gather_evidence, purify
 from labelclean.tssd.resistance import find_resistance
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
-from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH
+from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH, PULL_OF_FEW, Pull
 from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach
 
@@ -120,9 +120,11 @@ class Judge:
         self.start_stage(None)
 
     @property
-    def pull(self) -> float:
-        """How strongly the classes' shares of wrong labels are drawn together at least."""
-        return PULL_FROM_SCRATCH if self.from_scratch else PULL
+    def pull(self) -> Pull:
+        """How it is found how strongly noise channels are drawn to their plainest form."""
+        if not self.from_scratch:
+            return PULL
+        return PULL_FROM_SCRATCH if len(self.labels.given) >= ENOUGH_SEEN else PULL_OF_FEW
 
     def start_stage(self, anchor: Scan | None, *, from_scratch: bool = False, by_resistance: bool = False) -> None:
         """Forget the means; from here on the anchor's view is looked at too.
@@ -191,14 +193,18 @@ class Judge:
         return held_out if scan.taught.any() and held_out.any() else None
 
     def _hear_opinions(self, scan: Scan, consensus: Consensus) -> tuple[Opinion, ...]:
-        """The channel's where noise is even, and what teaching did to labels where some were held out and it is not."""
-        labels = self.labels.given
-        of_channel = hear_channel(consensus.prior, labels, share_right=float(consensus.p_clean.mean()))
+        """The channel's, as far as rows are few and as noise is even, and what teaching did to labels.
+
+        The last only where some labels were held out, and as far as noise is not even.
+        """
+        labels, share_right = self.labels.given, float(consensus.p_clean.mean())
+        of_few = hear_channel_of_few(len(labels), share_right=share_right)
+        of_channel = hear_channel(consensus.prior, labels, share_right=share_right)
         held_out = self._held_out(scan) if self.by_resistance else None
         if held_out is None:
-            return (of_channel,)
+            return of_few, of_channel
         of_teaching = find_resistance(scan.probs.argmax(axis=1), labels, taught=scan.taught, held_out=held_out)
-        return of_channel, replace(of_teaching, weight=(1 - of_channel.weight) * of_teaching.weight)
+        return of_few, of_channel, replace(of_teaching, weight=(1 - of_channel.weight) * of_teaching.weight)
 
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1

@@ -34,7 +34,7 @@ from labelclean.tssd.resemblance import (
     witness,
     wrong_chances,
 )
-from labelclean.tssd.shrinkage import PULL
+from labelclean.tssd.shrinkage import PULL, Pull
 
 MAX_ROWS, MAX_SCORES, LEAST_PER_CLASS = 100_000, 5_000_000, 20
 """A channel is fitted on a sample of the rows without golden label: at most so many, and no more scores than that in a
@@ -88,7 +88,7 @@ def fit_channel(
     labels: IntArray,
     *,
     golden: IntArray | None = None,
-    pull: float = PULL,
+    pull: Pull = PULL,
     rng: np.random.Generator,
 ) -> NoiseChannel:
     """Estimate the channel by expectation-maximisation.
@@ -98,7 +98,7 @@ def fit_channel(
             that have not learnt the row's own label: memorised labels look like clean ones.
         labels: given labels, (N,) in [0, K).
         golden: true labels where they are known, UNKNOWN elsewhere, (N,).
-        pull: how strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class.
+        pull: how it is found how strongly T is drawn to its plainest form.
         rng: draws a sample of the rows where there are more than enough.
     Raises:
         ValueError: no view, or the shapes differ.

@@ -14,7 +14,7 @@ import torch
 
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.resemblance import appeal_of, bounded, count_labels, improve, witness
-from labelclean.tssd.shrinkage import FREE, Shrinkage, draw_together, fit_shrinkage, join, spread
+from labelclean.tssd.shrinkage import FREE, Pull, Shrinkage, draw_together, fit_shrinkage, join, spread
 from labelclean.tssd.stride import stride
 
 MOST_FREE_STEPS, MOST_STEPS = 40, 120
@@ -102,11 +102,13 @@ class Search:
             by_image=by_image,
         )
 
-    def settle(self, pull: float) -> Estimate:
-        """Climb until T stands still, freely at first and then drawn to its plainest form."""
+    def settle(self, pull: Pull) -> Estimate:
+        """Climb until T stands still, freely at first and then drawn to its plainest form, once or more."""
         with _threads(1 if self.views.numel() < SMALL else torch.get_num_threads()):
             found, counts = self._climb(self._start(), FREE, MOST_FREE_STEPS)
-            return self._climb(found, fit_shrinkage(counts, pull=pull), MOST_STEPS)[0]
+            for _ in range(pull.times):
+                found, counts = self._climb(found, fit_shrinkage(counts, least_pull=pull.least), MOST_STEPS)
+            return found
 
     def posterior(self, at: Estimate) -> torch.Tensor:
         """P(true class | image, what is known of the label), (N, K)."""

@@ -38,6 +38,10 @@ confusions as well."""
 LARGEST = 1.0
 """Log-odds by which an opinion moves the share of right labels at most."""
 
+LITTLE_SEEN, ENOUGH_SEEN = 1000, 5000
+"""Rows up to which a network that started at random knows the plainest of them alone, and from which on it knows
+enough."""
+
 EVEN, UNEVEN = 0.03, 0.06
 """Unevenness up to which plainly wrong labels fall on all other classes alike, and from which on they surely do not."""
 
@@ -117,6 +121,19 @@ def hear_channel(prior: FloatArray, labels: IntArray, *, share_right: float) -> 
     evenness = np.clip((UNEVEN - beyond_chance / max(most, EPSILON)) / (UNEVEN - EVEN), 0, 1)
     num_plain = float(weights @ _freedom(usual))
     return Opinion(share_right=share_right, weight=float(evenness * num_plain / (num_plain + FEW_ROWS)))
+
+
+def hear_channel_of_few(num_rows: int, *, share_right: float) -> Opinion:
+    """What a noise channel finds from a random start, believed as far as rows are few.
+
+    Of few rows the network learns what is plain. The meta-classifier, which takes what right labels look like from
+    rows that both streams trust, then doubts all others. The channel makes no such choice.
+
+    Args:
+        share_right: as the channel has it.
+    """
+    weight = np.log(ENOUGH_SEEN / num_rows) / np.log(ENOUGH_SEEN / LITTLE_SEEN)
+    return Opinion(share_right=share_right, weight=float(np.clip(weight, 0, 1)))
 
 
 def _fall(prior: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -28,22 +28,35 @@ class Shrinkage:
     confusion: float
 
 
-PULL, PULL_FROM_SCRATCH = 0.1, 1.0
-"""How strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class. What is hard
-to learn looks as if it were often mislabelled, the more so to a network that started at random."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pull:
+    """How the strength of the shrinkage is found.
+
+    Attributes:
+        least: how strongly the classes' shares of wrong labels are drawn together at least, in mean rows of a class.
+        times: it is chosen so often, first by the counts of the free channel, then by those of the one drawn before.
+    """
+
+    least: float
+    times: int = 1
+
+
+PULL, PULL_FROM_SCRATCH, PULL_OF_FEW = Pull(least=0.1), Pull(least=1.0), Pull(least=1.0, times=2)
+"""What is hard to learn looks as if it were often mislabelled, the more so to a network that started at random. If it
+saw few rows the free channel finds confusions in them that are not there, and its counts bear them out."""
 
 FREE = Shrinkage(fidelity=1e-3, confusion=1.0)
 """Hardly any: what T is like before it is drawn anywhere. A strong pull from the start would hide all noise."""
 
 
-def fit_shrinkage(counts: torch.Tensor, *, pull: float) -> Shrinkage:
+def fit_shrinkage(counts: torch.Tensor, *, least_pull: float) -> Shrinkage:
     """What the expected counts of (true, given), (K, K), bear out: little where the classes plainly differ.
 
     The counts are of true classes that nobody has seen. Whether a class is often mislabelled or hard to learn they
-    cannot tell, so that `pull` times a class's mean rows are the least for the fidelity.
+    cannot tell, so that `least_pull` times a class's mean rows are the least for the fidelity.
     """
     right_and_wrong, mistakes = _split(counts)
-    least = pull * float(counts.sum()) / len(counts)
+    least = least_pull * float(counts.sum()) / len(counts)
     return Shrinkage(
         fidelity=max(least, best_strength(right_and_wrong, _pooled(right_and_wrong))),
         confusion=best_strength(mistakes, spread(counts.sum(0))),

@@ -14,7 +14,7 @@ from labelclean.records import EPSILON, FloatArray, IntArray, Streams, View, in_
 from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.mixture import clean_posterior
 from labelclean.tssd.numbers import FLOOR
-from labelclean.tssd.shrinkage import PULL
+from labelclean.tssd.shrinkage import PULL, Pull
 
 AFFINITY_SCALE = 10.0
 """Brings cosines to the size of log-probabilities; the channel's fitted weights do the rest."""
@@ -151,7 +151,7 @@ def reach_consensus(
     labels: IntArray,
     *,
     golden: IntArray | None,
-    pull: float = PULL,
+    pull: Pull = PULL,
     rng: np.random.Generator,
 ) -> Consensus:
     """Fit one channel to the scores of both streams; its weights say how far each kind of score is to be believed."""
@@ -166,7 +166,7 @@ def channel_streams(
     labels: IntArray,
     *,
     golden: IntArray | None,
-    pull: float = PULL,
+    pull: Pull = PULL,
     rng: np.random.Generator,
 ) -> Streams:
     """p_loss and p_feature as posteriors of a noise channel each."""
