@@ -69,7 +69,7 @@ FEATURES: dict[tuple[str, tuple[str, ...]], tuple[FrozenFeatures, float]] = {}
 
 
 def main() -> None:
-    """Run what is missing of the grid, writing after each cell, then print the table."""
+    """Run what is missing of the grid, writing each row as it comes, then print the table."""
     args = _arguments()
     keep_freed_memory()
     data_sets, seeds, efforts = read_grid(args.grid)
@@ -90,8 +90,9 @@ def main() -> None:
             for row in measure(data, where, missing, ours):
                 print(f"  {row['budget']:6} {row['way']:22} AP {row['average_precision']:.3f} "
                       f"F1 {row['f1']:.3f} {row['seconds']:.0f} s", flush=True)  # fmt: skip
-                rows.append(row)
-            pd.DataFrame(rows).to_parquet(args.out)
+                if (row["way"], row["budget"]) not in known:
+                    rows.append(row)
+                    pd.DataFrame(rows).to_parquet(args.out)
     publish(as_markdown(pd.DataFrame(rows)), args.markdown)
 
 

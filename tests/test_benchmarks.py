@@ -9,8 +9,10 @@ import json
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,6 +156,20 @@ def test_grid_measures_every_way_once_and_writes_the_table(
     again = pd.read_parquet("found.parquet")
     assert len(again) == len(found)
     assert again["way"].tolist()[-2:] == ["labelclean"] * 2
+
+    # what came before an interruption is kept, and nothing twice
+    lost = again["budget"] == "layers"
+    again[~lost].to_parquet("found.parquet")
+
+    def interrupted(*_: object) -> Iterator[dict[str, Any]]:
+        yield from again[(again["effort"] == "quick") & ~lost].to_dict("records")
+        yield again[lost].iloc[0].to_dict()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grid, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        grid.main()
+    assert len(pd.read_parquet("found.parquet")) == len(again[~lost]) + 1
 
 
 @pytest.mark.filterwarnings("ignore")
