@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import labelclean
 from labelclean import console, options
@@ -24,7 +25,20 @@ from labelclean.errors import FitInterruptedError, LabelcleanError, ResourceErro
 CHECK_SIZE = 8
 """Side in pixels to which `check` decodes: files are read to the end, little is kept."""
 
+
+class _Commands(TyperGroup):
+    """The commands; one that the user stops says so, also where typer would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            console.show_interrupt("")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     epilog="Exit codes: 0 done, 1 an error with cause and remedy, 2 an unreadable command line, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -66,14 +80,15 @@ def check(
 
     from labelclean.data import inspect
     from labelclean.data.images import decode_all
-    from labelclean.data.index import read_manifest
+    from labelclean.data.index import count_passed_over, read_manifest
 
     manifest = read_manifest(images, index, path_column=path_column, label_column=label_column, golden=golden or ())
+    num_passed_over = count_passed_over(images, manifest.num_rows) if index is None else 0
     reporter = console.RichReporter(quiet=quiet)
     with tempfile.TemporaryDirectory(prefix="labelclean-") as scratch:
         cache = Path(scratch) / "pixels"
         decoded = decode_all(manifest, images, cache, size=CHECK_SIZE, workers=workers or 0, reporter=reporter)
-        inspection = inspect.inspect(manifest, decoded.files, decoded.faults)
+        inspection = inspect.inspect(manifest, decoded.files, decoded.faults, num_passed_over=num_passed_over)
     if as_json:
         console.show_json(inspect.as_json(inspection))
     elif not quiet:
@@ -304,6 +319,8 @@ def _explained(error: Exception) -> LabelcleanError | None:
         return ResourceError(
             f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space there, or write to another disk."
         )
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return ResourceError(f"{error.filename}: {error.strerror}", hint="Check the path, and that you may use it.")
     return None
 
 

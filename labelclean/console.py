@@ -223,12 +223,16 @@ def _assurance(cut: Cut) -> str:
 
 def render_chosen(chosen: Chosen) -> None:
     """Show which rows were written, and what to do with them."""
+    from labelclean.rendering import number
+
     show_line(f"{chosen.num_rows:,} of {chosen.num_candidates:,} rows, the uncertain ones more often than others")
     show_line(f"  {chosen.file}")
     given = "--golden FILE"
     if chosen.num_golden:
-        show_line(f"Left out: {chosen.num_golden:,} earlier golden rows; give their file as well as this one")
-        given = "--golden OLD --golden NEW"
+        of_file = chosen.num_golden > chosen.num_own_golden
+        whence = "give their file as well as this one" if of_file else "the index has their labels"
+        show_line(f"Left out: {number(chosen.num_golden, 'earlier golden row')}; {whence}")
+        given = "--golden OLD --golden NEW" if of_file else given
     show_line(f"Write the true label into the column golden, or leave it empty; then: labelclean fit ... {given}")
 
 

@@ -7,10 +7,12 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from labelclean.errors import ResourceError, RunFolderError
 
@@ -85,12 +87,32 @@ def write_csv(file: Path, table: pa.Table) -> None:
 
     def write(temporary: Path) -> None:
         with open(temporary, "w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out, lineterminator="\n")
+            writer = csv.writer(_ShortLines(out))
             writer.writerow(table.column_names)
             for batch in table.to_batches():
                 writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
     write_atomically(file, write)
+
+
+@dataclass(frozen=True, slots=True)
+class _ShortLines:
+    """Takes rows that end with a carriage return and a line feed, so that cells with either are quoted, and keeps the
+    line feed alone."""
+
+    out: TextIO
+
+    def write(self, row: str) -> None:
+        self.out.write(row.removesuffix("\r\n") + "\n")
+
+
+def write_parquet(file: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full or cannot be written.
+    """
+    write_atomically(file, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
 
 def _put(file: Path, text: str) -> None:

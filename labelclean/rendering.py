@@ -27,7 +27,7 @@ MAX_CLASSES = 20
 """More classes than that are summed up in a line."""
 MAX_CASES = 5
 """Doubled rows and conflicts that are shown in full."""
-ROWS_IN_SPREADSHEETS = "Rows count from 0 below the header: row 0 is line 2 in a spreadsheet."
+HOW_ROWS_COUNT = "Rows count from 0: row 0 is the first below the header, and blank lines do not count."
 
 
 def shown(text: str | None) -> str:
@@ -101,7 +101,9 @@ def inspection_view(inspection: Inspection) -> RenderableType:
     parts.extend(_cases("Different paths, identical images", inspection.identical_images))
     shows_rows = inspection.faults or inspection.doubled_paths or inspection.identical_images
     if shows_rows and inspection.source.lower().endswith((".csv", ".tsv")):
-        parts.append(Text(ROWS_IN_SPREADSHEETS, style="dim"))
+        parts.append(Text(HOW_ROWS_COUNT, style="dim"))
+    if inspection.num_passed_over:
+        parts.append(_remark("Files passed over", f"{inspection.num_passed_over:,}, no images or in no class's folder"))
     if inspection.is_sound:
         parts.append(Text("Every row can be used, and no picture carries two labels.", style="green"))
     return _spaced(parts)

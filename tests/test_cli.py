@@ -27,6 +27,7 @@ from labelclean.errors import (
     RunFolderError,
 )
 from labelclean.records import phase
+from labelclean.results import run_folder
 from labelclean.results.run_folder import RunFolder
 from tests.conftest import Run
 
@@ -113,7 +114,7 @@ def test_check_tells_what_is_wrong(run: Run, image_folder: Path, dataset: Path):
     assert "missing_file" in out
     assert "labels.csv row 3: gone.png" in out
     assert "1 picture, 1 with conflicting labels" in out
-    assert "row 0 is line 2 in a spreadsheet" in out
+    assert "row 0 is the first below the header" in out
     assert run("check", image_folder, dataset, "--strict")[0] == 1
 
 
@@ -123,7 +124,12 @@ def test_check_of_sound_class_folders(run: Run, image_folder: Path, draw: Callab
     code, out, err = run("check", image_folder, "--strict")
     assert (code, "Every row can be used" in out) == (0, True)
     assert "Decoding 2 ..." in err
-    assert "spreadsheet" not in out
+    assert "header" not in out
+    assert "passed over" not in out
+    (image_folder / "cat/notes.txt").touch()
+    draw("loose.png")
+    assert "Files passed over: 2" in run("check", image_folder, "--strict")[1]
+    assert json.loads(run("check", image_folder, "--json")[1])["num_passed_over"] == 2
     assert run("check", image_folder, "--quiet") == (0, "", "")
 
 
@@ -208,8 +214,9 @@ def test_corrupt_writes_labels_and_truth(run: Run, tmp_path: Path):
     assert (code, "exists already" in err) == (1, True)
     assert run("corrupt", index, "--out", "noisy", "--overwrite", "--label-column", "class", "--rate", "0.5")[0] == 0
     assert sum(row["label"] != row["true_label"] for row in rows_of(tmp_path / "noisy/truth.csv")) == 20
-    code, _, err = run("corrupt", "noisy/labels.csv", "--out", "noisy", "--overwrite")  # the index itself
-    assert (code, "exists already" in err) == (1, True)
+    for more in (("--overwrite",), ()):
+        code, _, err = run("corrupt", "noisy/labels.csv", "--out", "noisy", *more)
+        assert (code, "noisy/labels.csv: this is the index itself" in err) == (1, True)
 
 
 def test_corrupt_with_the_confusions_of_a_run(run: Run, finished_run: RunFolder, tmp_path: Path):
@@ -236,7 +243,8 @@ def test_corrupt_keeps_rows_without_label_and_takes_class_folders(
 ):
     index = tmp_path / "index.jsonl"
     index.write_text('{"path": "a", "label": 1, "n": null}\n{"path": "b", "label": null, "n": 5}\n' * 2)
-    assert run("corrupt", index, "--out", "x")[0] == 1  # a single class
+    code, _, err = run("corrupt", index, "--out", "x")
+    assert (code, "index.jsonl: the index has fewer than two classes" in err) == (1, True)
     index.write_text('{"path": "a", "label": 1}\n{"path": "b"}\n{"path": "c", "label": 2}\n')
     assert run("corrupt", index, "--out", "x", "--rate", 1)[0] == 0
     assert [row["label"] for row in rows_of(tmp_path / "x/labels.csv")] == ["2", "", "1"]
@@ -302,6 +310,8 @@ def test_errors_show_message_and_hint(run: Run, fitted: dict[str, object], error
         (np.exceptions.AxisError("x"), None),
         (OSError(28, "No space left on device", "out/file"), "out/file: No space left on device"),
         (OSError(5, "Input/output error"), None),
+        (PermissionError(13, "Permission denied", "images/cat"), "images/cat: Permission denied"),
+        (OSError(36, "File name too long", "x" * 300), "xxx: File name too long"),
     ],
 )
 def test_what_the_machine_lacks_is_explained_and_bugs_are_not(
@@ -314,6 +324,14 @@ def test_what_the_machine_lacks_is_explained_and_bugs_are_not(
     else:
         code, _, err = run("fit", "images")
         assert (code, message in err, "hint: " in err) == (1, True, True)
+
+
+def test_every_command_says_that_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder, "open_run", interrupt)
+    assert run("report", "runs/pets") == (130, "", "interrupted\n")
 
 
 def test_interrupted_fit_says_how_to_carry_on(run: Run, fitted: dict[str, object]):

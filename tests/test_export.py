@@ -250,7 +250,7 @@ def test_older_file_is_kept_unless_told(run: Run, finished_run: RunFolder):
     ("words", "message"),
     [
         (("--keep", "good"), "good is no verdict"),
-        (("--keep", ","), "nothing is no verdict"),
+        (("--keep", ","), "--keep: it names no verdict"),
         (("--budget", 0), "--budget 0"),
         (("--precision", 1.5), "--precision 1.5"),
         (("--precision", 0.9, "--budget", 2), "exclude each other"),

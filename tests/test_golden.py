@@ -10,7 +10,7 @@ import pytest
 
 from labelclean.data.index import read_manifest
 from labelclean.errors import InputError
-from labelclean.results.golden import NUM_ROWS, draw_systematically, inclusion_chances, uncertainty
+from labelclean.results.golden import NUM_ROWS, draw, draw_systematically, inclusion_chances, uncertainty
 from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import verdict_table, write_verdicts
 from tests.conftest import Run, make_findings, make_manifest
@@ -42,6 +42,23 @@ def test_rows_are_drawn_with_their_chances_and_never_twice():
         counts[drawn] += 1
     # four standard errors
     np.testing.assert_allclose(counts / 3000, chances, atol=4 * 0.5 / np.sqrt(3000))
+
+
+def test_of_a_picture_one_row_is_drawn_and_the_chance_is_that_of_its_path():
+    """Path 0 has two rows; picture 1 three, of two paths; the others are alone."""
+    paths = np.array([0, 1, 0, 2, 1, *range(3, 20)])
+    pictures = np.array([0, 1, 0, 1, 1, *range(2, 19)])
+    p_clean = np.linspace(0.5, 0.99, len(paths))
+    rng = np.random.default_rng(0)
+    counts, told = np.zeros(20), np.zeros(20)
+    for _ in range(3000):
+        picked, chances = draw(p_clean, paths, pictures, 6, rng)
+        assert len(set(pictures[picked])) == 6
+        counts[paths[picked]] += 1
+        told[paths[picked]] = chances
+    np.testing.assert_allclose(counts / 3000, told, atol=4 * 0.5 / np.sqrt(3000))
+    assert told[1] == pytest.approx(2 * told[2])
+    assert told.sum() == pytest.approx(6)
 
 
 def test_noise_rate_from_the_chosen_rows_is_unbiased_and_sharper_than_from_random_ones():
@@ -116,6 +133,35 @@ def test_earlier_golden_rows_are_left_out_and_their_file_is_asked_for(finished_r
         assert pd.read_csv("g.csv")["path"].tolist() == ["1.png"]
 
 
+def test_rows_of_one_path_or_picture_are_chosen_once_and_not_where_one_is_golden(finished_run: RunFolder, run: Run):
+    """Rows 0 and 1 have one path; 2 and 3 show one picture; so do 4 and 5, and 6 and 7, of which one is golden."""
+    paths = ["a", "a", "b", "c", "d", "e", "f", "g", "h"]
+    groups = np.array([-1, -1, 0, 0, 1, 1, 2, 2, -1])
+    golden = [None, None, None, None, "x", None, None, "y", None]
+    manifest = make_manifest(["x", "y"] * 4 + ["x"], paths=paths, golden=golden)
+    findings = make_findings(range(9), duplicate_group=groups)
+    write_verdicts(finished_run.verdicts, verdict_table(manifest, findings, {}, metadata={}))
+    seen = set()
+    for seed in range(8):
+        code, out, _ = run("golden", finished_run.path, "--out", "g.csv", "--overwrite", "--seed", seed)
+        assert (code, "3 of 3 rows" in out) == (0, True)
+        frame = pd.read_csv("g.csv").set_index("path")
+        assert set(frame.index) - {"b", "c"} == {"a", "h"}
+        assert frame["chance"].to_dict() == {"a": 1, "h": 1} | {path: 0.5 for path in frame.index if path in "bc"}
+        seen |= {*frame.index, frame["label"]["a"]}
+    assert seen == {"a", "b", "c", "h", "x", "y"}
+
+
+def test_golden_labels_of_the_index_itself_have_no_file_to_be_given(finished_run: RunFolder, run: Run):
+    for own, asked in ((["a", " ", None], False), (["a", None, None], True)):
+        golden = ["a", None, None if own[1] else "a"]
+        manifest = make_manifest(["a", "b", "a"], golden=golden, extra={"Golden": own})
+        write_verdicts(finished_run.verdicts, verdict_table(manifest, make_findings(range(3)), {}, metadata={}))
+        _, out, _ = run("golden", finished_run.path, "--out", "g.csv", "--overwrite")
+        assert ("give their file" in out, "--golden OLD" in out) == (asked, asked)
+        assert ("Left out: 1 earlier golden row; the index has their labels" in out) != asked
+
+
 @pytest.mark.parametrize("name", ["run/verdicts.parquet", "g", "g.tsv"])
 def test_only_a_csv_is_written(finished_run: RunFolder, run: Run, name: str):
     before = finished_run.verdicts.read_bytes()
@@ -126,7 +172,7 @@ def test_only_a_csv_is_written(finished_run: RunFolder, run: Run, name: str):
     assert not Path("g.tsv").exists()
 
 
-@pytest.mark.parametrize(("count", "message"), [(0, "--count 0"), (9, "only 8 rows can be chosen, not 9")])
+@pytest.mark.parametrize(("count", "message"), [(0, "--count 0"), (7, "only 6 rows can be chosen, not 7")])
 def test_impossible_counts_are_refused(finished_run: RunFolder, run: Run, count: int, message: str):
     code, _, err = run("golden", finished_run.path, "--out", "g.csv", "--count", count)
     assert (code, message in err, Path("g.csv").exists()) == (1, True, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.data.index import read_manifest
+from labelclean.data import tables
+from labelclean.data.index import count_passed_over, read_manifest
 from labelclean.data.tables import read_table
 from labelclean.errors import ConfigError, InputError
 from labelclean.records import Manifest
@@ -121,6 +123,11 @@ def test_missing_and_doubled_columns(read: Read, content: str, options: dict[str
         ("l.csv", "path,label\na,b\nc,d,e\n", "line 3 has 3 fields, the header 2"),
         ("l.csv", 'path,label\n"a\nb",c\nd\n', "line 4 has 1 fields"),
         ("l.csv", 'path,label\na,b\n"c,d\n', "line 3: unexpected end"),
+        ("l.csv", 'path,label\na,b\nc,"d\ne,f\n', "line 3: unexpected end"),
+        ("l.tsv", 'path\tlabel\r\na\t"b\r\nc\td\r\n', "line 2: unexpected end"),
+        ("l.csv", 'sep=;\npath;label\n\na;"b\nc;"d"\ne;f\n', "line 4: ';' expected after"),
+        ("l.csv", 'path,label\ra,"17"" tv\rc,d\r', "line 2: unexpected end"),
+        ("l.csv", "path,label,,\na,b,c,d\n", "columns 3 and 4 have no name"),
         ("l.csv", "path,label\na,caf\u00e9\n".encode("latin1"), "line 2 is not UTF-8"),
         ("l.csv", "path,caf\u00e9\na,b\n".encode("latin1"), "line 1 is not UTF-8"),
         ("l.csv", "path,label\na,b\n".encode("utf-16"), "the file is UTF-16"),
@@ -150,9 +157,10 @@ def test_missing_folder_and_index(image_folder: Path, tmp_path: Path):
         read_manifest(tmp_path / "gone", None)
     with pytest.raises(InputError, match="no such file"):
         read_manifest(image_folder, tmp_path / "gone.csv")
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match="Is a directory"):
-        read_manifest(image_folder, tmp_path / "folder.csv")
+    for name in ("folder.csv", "folder.jsonl", "folder.parquet", "folder"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(InputError, match=f"{name}: a folder, no table"):
+            read_manifest(image_folder, tmp_path / name)
     (tmp_path / "file.csv").write_text("path,label\n")
     for name in ("file.csv/within.csv", "file.csv/within.jsonl", "file.csv/within.parquet", f"{'x' * 300}.csv"):
         with pytest.raises(InputError, match=r"Not a directory|too long"):
@@ -174,6 +182,46 @@ def test_separator_is_what_splits_the_header_into_most_columns(tmp_path: Path, c
     file.write_text(content)
     table = read_table(file)
     assert (table.column_names, table.num_rows) == (columns, 1)
+
+
+def test_cells_may_have_several_lines_whatever_their_size(read: Read):
+    lines = "one\n\ntwo\r\nthree" + "x" * 200_000
+    manifest = read("l.csv", f'path,"la\nbel",note\na,"x\ny","{lines}"\n\n\nb,z,"17"""\n', label_column="la\nbel")
+    assert manifest.labels.to_pylist() == ["x\ny", "z"]
+    assert manifest.extra["note"].to_pylist() == [lines, '17"']
+
+
+def test_a_clean_table_is_read_once(read: Read, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tables, "_place_of_fault", None)
+    monkeypatch.setattr(tables, "CHUNK_BYTES", 7)
+    for end in ("\n", "\r\n", "\r"):
+        text = f'path,label{end}{end}a,"x"{end}b,5" y{end}{end}{end}c,z{end}'
+        assert read("l.csv", text).labels.to_pylist() == ["x", '5" y', "z"]
+        assert read("l.csv", text.removesuffix(end)).num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "columns"),
+    [
+        ("path,label,,", "a,b,,", ["path", "label"]),
+        ("path,label, ,", "a,b, ,", ["path", "label"]),
+        (",path,label,", "0,a,b,", ["", "path", "label"]),
+        ("path,label,size", "a,b,", ["path", "label", "size"]),
+    ],
+)
+def test_columns_without_name_and_content_are_dropped(tmp_path: Path, header: str, row: str, columns: list[str]):
+    file = tmp_path / "l.csv"
+    file.write_text(f"{header}\n{row}\n{row}\n")
+    assert read_table(file).column_names == columns
+
+
+def test_index_without_a_header_is_told_that_it_needs_one(read: Read):
+    with pytest.raises(InputError, match="no path column") as caught:
+        read("l.csv", "a.png,cat\nb.png,dog\n")
+    assert "The first line must name the columns." in caught.value.hint
+    with pytest.raises(InputError, match="no path column") as caught:
+        read("l.jsonl", '{"a": 1}\n')
+    assert "first line" not in caught.value.hint
 
 
 def test_labels_of_a_csv_stay_as_they_are_spelt(read: Read):
@@ -344,6 +392,63 @@ def test_folder_per_class(image_folder: Path, draw: Callable[..., Path]):
     manifest = read_manifest(image_folder)
     assert manifest.paths.to_pylist() == ["cat/b.png", "cat/deep/a.JPG", "dog/ü.png"]
     assert manifest.labels.to_pylist() == ["cat", "cat", "dog"]
+    assert count_passed_over(image_folder, manifest.num_rows) == 2
+
+
+def test_links_of_class_folders_are_followed_but_not_in_circles(
+    image_folder: Path, draw: Callable[..., Path], tmp_path: Path
+):
+    draw("cat/a.png")
+    draw("dog/deep/b.png")
+    (tmp_path / "elsewhere/deeper").mkdir(parents=True)
+    (tmp_path / "elsewhere/deeper/c.png").touch()
+    for link in ("cat/more", "dog/more", "owl"):
+        (image_folder / link).symlink_to(tmp_path / "elsewhere")
+    (image_folder / "cat/up").symlink_to(image_folder)
+    (tmp_path / "elsewhere/back").symlink_to(image_folder / "dog")
+    (image_folder / "dog/gone.png").symlink_to(tmp_path / "gone.png")
+    (image_folder / "dog/round.png").symlink_to(image_folder / "dog/round.png")
+    paths = read_manifest(image_folder).paths.to_pylist()
+    assert paths == [
+        "cat/a.png",
+        "cat/more/back/deep/b.png",
+        "cat/more/back/gone.png",
+        "cat/more/back/round.png",
+        "cat/more/deeper/c.png",
+        "dog/deep/b.png",
+        "dog/gone.png",
+        "dog/more/deeper/c.png",
+        "dog/round.png",
+        "owl/back/deep/b.png",
+        "owl/back/gone.png",
+        "owl/back/round.png",
+        "owl/deeper/c.png",
+    ]
+
+
+@pytest.mark.parametrize("name", ["owl", "cat/more"])
+def test_link_to_a_folder_that_is_gone_is_named(image_folder: Path, draw: Callable[..., Path], name: str):
+    draw("cat/a.png")
+    (image_folder / name).symlink_to(image_folder.parent / "gone")
+    with pytest.raises(InputError, match=f"{name}: this link leads nowhere"):
+        read_manifest(image_folder)
+
+
+def test_folder_that_cannot_be_read_is_named(
+    image_folder: Path, draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    draw("cat/a.png")
+    draw("dog/b.png")
+    scandir = os.scandir
+
+    def refuse_dogs(folder: Path) -> object:
+        if folder.name == "dog":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse_dogs)
+    with pytest.raises(InputError, match="dog: Permission denied"):
+        read_manifest(image_folder)
 
 
 def test_folder_without_classes_or_with_undecodable_names(image_folder: Path, draw: Callable[..., Path]):

@@ -181,7 +181,7 @@ def cifar(tmp_path: Path) -> Path:
     return root
 
 
-def pack(file: Path, content: dict[bytes, object]) -> None:
+def pack(file: Path, content: object) -> None:
     """As the originals: in the second protocol, with byte strings as keys and the names of an old numpy."""
     file.write_bytes(pickle.dumps(content, protocol=2).replace(b"numpy._core", b"numpy.core"))
 
@@ -254,6 +254,8 @@ def test_a_file_that_is_not_there_is_named(
     ("name", "spoilt", "by", "cause"),
     [
         ("clothing1m", "noisy_label_kv.txt", "images/0/0/0.jpg zero", "noisy_label_kv.txt"),
+        ("clothing1m", "noisy_label_kv.txt", f"images/0/0/0.jpg {10**20}", "noisy_label_kv.txt"),
+        ("webvision", "info/train_filelist_google.txt", f"google/q1/c.jpg {'9' * 5000}", "train_filelist_google.txt"),
         ("clothing1m", "noisy_train_key_list.txt", "images/9/9/unheard-of.jpg", "unheard-of.jpg"),
         ("clothing1m", "category_names_eng.txt", "T-Shirt", "number 1, but there are 1 class names"),
         ("clothing1m", "noisy_train_key_list.txt", "", "no rows"),
@@ -272,16 +274,54 @@ def test_a_file_that_is_not_as_published_is_named(
     assert cause in " ".join(errors.split())
 
 
+@pytest.mark.parametrize(
+    ("part", "changes", "cause"),
+    [
+        ("train", {b"data": PIXELS[:, :3000]}, "train: its data are no images of 32 x 32 pixels"),
+        ("train", {b"data": PIXELS.astype(np.float32)}, "train: its data are no images of 32 x 32 pixels"),
+        ("train", {b"data": PIXELS.ravel()}, "train: its data are no images of 32 x 32 pixels"),
+        ("train", {b"data": None}, "train: its data are no images of 32 x 32 pixels"),
+        ("train", {b"fine_labels": [1]}, "train: its fine_labels are not 2 whole numbers"),
+        ("train", {b"fine_labels": [1, 0, 1]}, "train: its fine_labels are not 2 whole numbers"),
+        ("train", {b"fine_labels": ["a", "b"]}, "train: its fine_labels are not 2 whole numbers"),
+        ("train", {b"fine_labels": [1, [2, 3]]}, "train: its fine_labels are not 2 whole numbers"),
+        ("train", {b"fine_labels": [1.5, 0.0]}, "train: its fine_labels are not 2 whole numbers"),
+        ("train", {b"fine_labels": [1, 10**30]}, "train: its fine_labels are not 2 whole numbers"),
+        ("train", {b"fine_labels": None}, "train: its fine_labels are not 2 whole numbers"),
+        ("train", [1, 2], "train: not a CIFAR file"),
+        ("train", PIXELS, "train: not a CIFAR file"),
+        ("meta", {b"fine_label_names": ["apple", "bowl"]}, "meta: its fine_label_names are no names"),
+        ("meta", {b"fine_label_names": 2}, "meta: its fine_label_names are no names"),
+    ],
+)
+def test_cifar_content_that_is_not_as_published_is_named(
+    run: Run, cifar: Path, tmp_path: Path, part: str, changes: object, cause: str
+):
+    file = cifar / "cifar-100-python" / part
+    content = pickle.loads(file.read_bytes(), encoding="bytes")
+    pack(file, content | changes if isinstance(changes, dict) else changes)
+    code, _, errors = run("index", "cifar100", cifar, "--out", tmp_path / "out")
+    assert code == 1
+    assert cause in " ".join(errors.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_damaged_human_labels_are_named(run: Run, cifar: Path, tmp_path: Path):
     words = ("index", "cifar10", cifar, "--labels", "worse", "--out", tmp_path / "out")
-    for content, cause in ((b"<html>", "not a file of tensors"), (None, "no worse_label")):
-        if content is None:
-            torch.save([1, 2], cifar / "CIFAR-10_human.pt")
-        else:
+    for content, cause in (
+        (b"<html>", "not a file of tensors"),
+        ([1, 2], "there is no worse_label"),
+        ({"worse_label": np.arange(9)}, "its worse_label are not 10 whole numbers"),
+        ({"worse_label": ["cat"] * 10}, "its worse_label are not 10 whole numbers"),
+        ({"worse_label": torch.zeros(10)}, "its worse_label are not 10 whole numbers"),
+    ):
+        if isinstance(content, bytes):
             (cifar / "CIFAR-10_human.pt").write_bytes(content)
+        else:
+            torch.save(content, cifar / "CIFAR-10_human.pt")
         code, _, errors = run(*words)
         assert code == 1
-        assert cause in " ".join(errors.split())
+        assert f"CIFAR-10_human.pt: {cause}" in " ".join(errors.split())
 
 
 @pytest.mark.parametrize(("name", "file"), [("clothing1m", "noisy_label_kv.txt"), ("cifar", "test_batch")])

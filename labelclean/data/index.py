@@ -7,8 +7,10 @@ Nothing here opens an image. Rows that cannot be used are kept and marked, never
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -122,13 +124,12 @@ def _open_index(images_dir: Path, index: Path | None) -> tuple[pa.Table, str]:
 
 
 def _class_folders(images_dir: Path) -> pa.Table:
-    """Path and label of every image file that lies below a folder, whose name is its class; hidden ones are no data."""
+    """Path and label of every image file that lies below a folder, whose name is its class."""
     files = sorted(
-        path.relative_to(images_dir)
-        for path in images_dir.glob("*/**/*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        file.relative_to(images_dir)
+        for file in _files_below(images_dir)
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.parent != images_dir
     )
-    files = [file for file in files if not any(part.startswith(".") for part in file.parts)]
     foreign = next((file for file in files if not _is_unicode(str(file))), None)
     if foreign is not None:
         raise InputError(f"{images_dir}: the file name {str(foreign)!r} is not UTF-8", hint="Rename the file.")
@@ -138,6 +139,57 @@ def _class_folders(images_dir: Path) -> pa.Table:
             hint="Give an index as second argument, or lay the images out as CLASS/image.jpg.",
         )
     return pa.table({"path": [file.as_posix() for file in files], "label": [file.parts[0] for file in files]})
+
+
+def count_passed_over(images_dir: Path, num_rows: int) -> int:
+    """Files of a folder per class that are none of its rows: of other kinds, or beside the classes' folders.
+
+    Raises:
+        InputError: as for the rows.
+    """
+    return sum(1 for _ in _files_below(images_dir)) - num_rows
+
+
+def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files in a folder and in those below it; what is hidden is no data.
+
+    Links are followed, but not back into a folder in which they lie.
+
+    Raises:
+        InputError: a folder cannot be read, or a link leads nowhere and may have been a folder's.
+    """
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror}", hint="See that all folders in it can be read, or give an index."
+        ) from error
+    for entry in visible:
+        file = folder / entry.name
+        if _is_folder(entry, file):
+            yield from _files_below(file, (*above, here))
+        else:
+            yield file
+
+
+def _is_folder(entry: os.DirEntry[str], path: Path) -> bool:
+    """Whether an entry is a folder, or a link to one; links that lead nowhere are files if they are named like images.
+
+    Raises:
+        InputError: a link leads nowhere, and its name does not tell that it was a file's.
+    """
+    with suppress(OSError):  # of a link that cannot be followed
+        if entry.is_dir():
+            return True
+        if entry.is_file() or not entry.is_symlink():
+            return False
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: this link leads nowhere", hint="Mend the link, or remove it.")
+    return False
 
 
 def _is_unicode(text: str) -> bool:

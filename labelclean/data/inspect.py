@@ -71,6 +71,7 @@ class Inspection:
         faults: rows that cannot be used, by kind, most frequent first.
         doubled_paths: rows that name the same path.
         identical_images: rows with different paths and the same bytes.
+        num_passed_over: files of a folder per class that are none of its rows.
     """
 
     source: str
@@ -84,6 +85,7 @@ class Inspection:
     faults: tuple[FaultGroup, ...]
     doubled_paths: tuple[SamePicture, ...]
     identical_images: tuple[SamePicture, ...]
+    num_passed_over: int = 0
 
     @property
     def origin(self) -> str:
@@ -113,7 +115,12 @@ class Inspection:
 
 
 def inspect(
-    manifest: Manifest, files: IntArray, faults: Mapping[int, Fault], *, min_class_rows: int = SMALL_CLASS
+    manifest: Manifest,
+    files: IntArray,
+    faults: Mapping[int, Fault],
+    *,
+    min_class_rows: int = SMALL_CLASS,
+    num_passed_over: int = 0,
 ) -> Inspection:
     """Find what is wrong with a data set.
 
@@ -122,6 +129,7 @@ def inspect(
         files: number of each row's file, equal for identical files, UNKNOWN where there is none, (N,).
         faults: what is wrong with rows, by row.
         min_class_rows: classes with fewer rows are called small.
+        num_passed_over: files of a folder per class that are none of its rows.
     """
     usable = manifest.label_ids != UNKNOWN
     usable[list(faults)] = False
@@ -151,6 +159,7 @@ def inspect(
         faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
+        num_passed_over=num_passed_over,
     )
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -29,6 +30,8 @@ SEPARATORS = (",", ";", "\t")
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BLOCK_BYTES = 1 << 26
 """A row must fit into one block."""
+CHUNK_BYTES = 1 << 20
+"""Are read at a time where lines are counted."""
 
 
 def read_table(file: Path) -> pa.Table:
@@ -38,11 +41,14 @@ def read_table(file: Path) -> pa.Table:
         InputError: no such file, an unknown ending, or content that does not parse or is not UTF-8.
     """
     suffix = file.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(
-            f"{file}: cannot tell what kind of table this is", hint=f"Use one of {', '.join(SUFFIXES)} as its ending."
-        )
     try:
+        if file.is_dir():
+            raise InputError(f"{file}: a folder, no table", hint="Give a file with a row per image.")
+        if suffix not in SUFFIXES:
+            raise InputError(
+                f"{file}: cannot tell what kind of table this is",
+                hint=f"Use one of {', '.join(SUFFIXES)} as its ending.",
+            )
         table = _read(file, suffix)
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file", hint="Check the path of the table.") from error
@@ -69,6 +75,8 @@ def find_column(
         InputError: there is no such column.
     """
     has = f"Its columns are {', '.join(table.column_names)}; {remedy}."
+    if source.lower().endswith((".csv", ".tsv")):
+        has += " The first line must name the columns."
     if wanted is not None:
         if wanted in table.column_names:
             return wanted
@@ -124,7 +132,47 @@ def _read(file: Path, suffix: str) -> pa.Table:
     with pa.csv.open_csv(file, read_options=read, parse_options=parse) as head:
         strings = {name: pa.string() for name in head.schema.names}
     convert = pa.csv.ConvertOptions(column_types=strings, strings_can_be_null=False)
-    return pa.csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+    table = pa.csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+    if table.num_rows < _num_lines(file) - num_lines_before - 1:
+        _refuse_open_quotes(file, suffix)
+    return _without_empty_columns(table, file)
+
+
+def _num_lines(file: Path) -> int:
+    """How many lines of a text file are not empty, whatever ends them."""
+    num_lines, before = 0, b"\n"
+    with open(file, "rb") as content:
+        while block := content.read(CHUNK_BYTES):
+            marks = np.frombuffer(before + block, np.uint8)
+            is_end = (marks == ord("\n")) | (marks == ord("\r"))
+            num_lines += int(np.count_nonzero(is_end[:-1] & ~is_end[1:]))
+            before = block[-1:]
+    return num_lines
+
+
+def _refuse_open_quotes(file: Path, suffix: str) -> None:
+    """Stop where cells of several lines are due to a quote that closes nowhere, or within a cell: rows lie in it."""
+    fault = _place_of_fault(file, suffix)
+    if fault is not None:
+        raise InputError(
+            f"{file}: {fault}",
+            hint='Mend the file at that place: what begins with a quote ends with one, and holds others doubled, "".',
+        )
+
+
+def _without_empty_columns(table: pa.Table, file: Path) -> pa.Table:
+    """A table without the columns that have neither name nor content, which spreadsheets write.
+
+    Raises:
+        InputError: several columns have content and no name; one may be row numbers.
+    """
+    nameless = [place for place, name in enumerate(table.column_names) if not name.strip()]
+    filled = [place for place in nameless if pc.any(pc.not_equal(pc.utf8_trim_whitespace(table[place]), "")).as_py()]
+    if len(filled) > 1:
+        numbers = " and ".join(str(place + 1) for place in filled[:2])
+        raise InputError(f"{file}: columns {numbers} have no name", hint="Name them in the first line, or remove them.")
+    gone = set(nameless) - set(filled)
+    return table.select([place for place in range(table.num_columns) if place not in gone])
 
 
 def _read_json(file: Path) -> pa.Table:
@@ -194,6 +242,7 @@ def _place_of_fault(file: Path, suffix: str) -> str | None:
 
 def _faulty_row(text: Iterator[str], separator: str, num_lines_before: int) -> str | None:
     """The first row of a CSV or TSV file that has not as many fields as the header, or never ends."""
+    csv.field_size_limit(BLOCK_BYTES)
     rows = csv.reader(islice(text, num_lines_before, None), delimiter=separator, strict=True)
     num_columns, start = 0, num_lines_before + 1
     try:

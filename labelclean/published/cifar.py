@@ -3,7 +3,7 @@
 Their files are pickles, which can run any code when they are opened the plain way: here nothing but arrays, lists,
 strings and numbers is built from them.
 
-# N images, K classes
+# N images, K classes, S side
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ HARMLESS = {
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}  # fmt: skip
 """What a pickle of arrays needs besides the built-in types."""
 
+UNPICKLING_ERRORS = (
+    pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, TypeError, ValueError
+)  # fmt: skip
+"""What damaged pickles raise, and what is no dict or lacks an entry."""
+
+SIDE = 32
+UNPACK_AGAIN = "Unpack the set again."
+
 HUMAN_10 = {"aggre": "aggre_label", "worse": "worse_label"} | {f"random{n}": f"random_label{n}" for n in (1, 2, 3)}
 HUMAN_100 = {"noisy": "noisy_label"}
 
@@ -34,34 +42,73 @@ def read_cifar10(root: Path, split: Split, labels: str | None) -> Listing:
     """CIFAR-10 (Krizhevsky, 2009), and the labels of CIFAR-10N (Wei et al., ICLR 2022) from CIFAR-10_human.pt."""
     folder = _folder(root, "cifar-10-batches-py", "batches.meta")
     files = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
-    pixels, true = zip(*(_unpickle(folder / file, "data", "labels") for file in files), strict=True)
-    (names,) = _unpickle(folder / "batches.meta", "label_names")
-    human = _human_labels(root, "CIFAR-10_human.pt", HUMAN_10, labels, split)
-    return _listing(list(pixels), list(true), names, human)
+    batches = zip(*(_images(folder / file, "labels") for file in files), strict=True)
+    pixels, true = (np.concatenate(parts) for parts in batches)
+    names = _names(folder / "batches.meta", "label_names")
+    human = _human_labels(root, "CIFAR-10_human.pt", HUMAN_10, labels, split, num_images=len(true))
+    return _listing(pixels, true, names, human)
 
 
 def read_cifar100(root: Path, split: Split, labels: str | None) -> Listing:
     """CIFAR-100 with its fine classes, and the labels of CIFAR-100N from CIFAR-100_human.pt."""
     folder = _folder(root, "cifar-100-python", "meta")
-    pixels, true = _unpickle(folder / split, "data", "fine_labels")
-    (names,) = _unpickle(folder / "meta", "fine_label_names")
-    human = _human_labels(root, "CIFAR-100_human.pt", HUMAN_100, labels, split)
-    return _listing([pixels], [true], names, human)
+    pixels, true = _images(folder / split, "fine_labels")
+    names = _names(folder / "meta", "fine_label_names")
+    human = _human_labels(root, "CIFAR-100_human.pt", HUMAN_100, labels, split, num_images=len(true))
+    return _listing(pixels, true, names, human)
 
 
-def _listing(flat: list[ByteArray], true_parts: list[list[int]], names: list[bytes], human: IntArray | None) -> Listing:
-    pixels = np.concatenate(flat).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    true = np.concatenate(true_parts).astype(np.int64)
-    if human is not None and len(human) != len(true):
-        raise InputError(f"{len(human)} human labels for {len(true)} images", hint="Use the files of one data set.")
+def _listing(flat: ByteArray, true: IntArray, names: tuple[str, ...], human: IntArray | None) -> Listing:
+    """The listing of images whose channels follow each other, (N, 3 * S * S)."""
     return Listing(
         images=Path("images"),
         paths=[f"{number:05}.png" for number in range(len(true))],
         given=true if human is None else human,
         true=true,
-        class_names=tuple(name.decode() for name in names),
-        pixels=np.ascontiguousarray(pixels),
+        class_names=names,
+        pixels=np.ascontiguousarray(flat.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)),
     )
+
+
+def _images(file: Path, labels: str) -> tuple[ByteArray, IntArray]:
+    """Images, (N, 3 * S * S), and the labels of that name, (N,).
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    pixels, numbers = _unpickle(file, "data", labels)
+    shape = getattr(pixels, "shape", ())
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or shape[1:] != (3 * SIDE * SIDE,):
+        raise InputError(f"{file}: its data are no images of {SIDE} x {SIDE} pixels in bytes", hint=UNPACK_AGAIN)
+    return pixels, _numbers(file, labels, numbers, num_images=len(pixels))
+
+
+def _numbers(file: Path, name: str, values: Any, *, num_images: int) -> IntArray:
+    """Labels that a file has under a name, (N,).
+
+    Raises:
+        InputError: they are not one whole number per image.
+    """
+    try:
+        numbers = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal length, tensors that are no arrays
+        numbers = np.empty(0, dtype=object)
+    if numbers.dtype.kind not in "iu" or numbers.shape != (num_images,):
+        raise InputError(f"{file}: its {name} are not {num_images:,} whole numbers, one per image", hint=UNPACK_AGAIN)
+    return numbers.astype(np.int64)
+
+
+def _names(file: Path, name: str) -> tuple[str, ...]:
+    """Class names that a file has under a name.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    (names,) = _unpickle(file, name)
+    try:
+        return tuple(class_name.decode() for class_name in names)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: its {name} are no names in bytes", hint=UNPACK_AGAIN) from error
 
 
 def _folder(root: Path, name: str, file: str) -> Path:
@@ -72,7 +119,9 @@ def _folder(root: Path, name: str, file: str) -> Path:
     raise InputError(f"{root / name / file}: no such file", hint=f"{UNPACK} It is the version for Python.")
 
 
-def _human_labels(root: Path, name: str, kinds: dict[str, str], wanted: str | None, split: Split) -> IntArray | None:
+def _human_labels(
+    root: Path, name: str, kinds: dict[str, str], wanted: str | None, split: Split, *, num_images: int
+) -> IntArray | None:
     """The labels of that kind, (N,); None where none are wanted."""
     if wanted is None:
         return None
@@ -88,7 +137,7 @@ def _human_labels(root: Path, name: str, kinds: dict[str, str], wanted: str | No
     content = _load_tensors(file)
     if not isinstance(content, dict) or kinds[wanted] not in content:
         raise InputError(f"{file}: there is no {kinds[wanted]} in it", hint="Download the file of CIFAR-N again.")
-    return np.asarray(content[kinds[wanted]]).astype(np.int64)
+    return _numbers(file, kinds[wanted], content[kinds[wanted]], num_images=num_images)
 
 
 def _load_tensors(file: Path) -> Any:
@@ -103,7 +152,7 @@ def _load_tensors(file: Path) -> Any:
             return torch.load(file, weights_only=True)
     except OSError as error:
         raise InputError(f"{file}: {why_unreadable(error)}", hint=UNPACK) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (*UNPICKLING_ERRORS, RuntimeError) as error:
         raise InputError(f"{file}: not a file of tensors and arrays", hint="Download it again.") from error
 
 
@@ -123,5 +172,5 @@ def _unpickle(file: Path, *names: str) -> list[Any]:
         return [content[name.encode()] for name in names]
     except OSError as error:
         raise InputError(f"{file}: {why_unreadable(error)}", hint=UNPACK) from error
-    except (pickle.UnpicklingError, EOFError, ValueError, ModuleNotFoundError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not a CIFAR file: {error}", hint="Unpack the set again.") from error
+    except UNPICKLING_ERRORS as error:
+        raise InputError(f"{file}: not a CIFAR file: {error}", hint=UNPACK_AGAIN) from error

@@ -12,6 +12,9 @@ from labelclean.records import IntArray
 
 UNPACK = "Give the folder into which the data set was unpacked."
 
+MAX_DIGITS = 6
+"""Of a class number: no set has a million classes."""
+
 
 def folder_with(root: Path, file: str, *, below: Sequence[str]) -> Path:
     """The first of some folders below root that holds a file.
@@ -50,7 +53,7 @@ def numbered_paths(file: Path) -> list[tuple[str, int]]:
     rows = []
     for line in lines_of(file):
         path, _, label = line.rpartition(" ")
-        if not path or not label.isdecimal():
+        if not path or not label.isdecimal() or len(label) > MAX_DIGITS:
             raise InputError(f"{file}: {line!r} is not a path and a class number", hint="Unpack the file again.")
         rows.append((path, int(label)))
     return rows

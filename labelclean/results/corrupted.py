@@ -13,7 +13,7 @@ from labelclean.config import NoiseKind
 from labelclean.data.index import index_columns, read_manifest
 from labelclean.data.noise import corrupt, count_confusions, mistakes
 from labelclean.data.tables import as_strings, find_column, read_table
-from labelclean.errors import ConfigError, InputError
+from labelclean.errors import ConfigError, InputError, RunFolderError
 from labelclean.files import refuse_to_replace, write_csv
 from labelclean.records import UNKNOWN, FloatArray
 from labelclean.results.run_folder import open_run
@@ -56,7 +56,7 @@ def write_corrupted(
     Raises:
         InputError: the index or the confusions cannot be used.
         ConfigError: `observed` is missing, or given for another kind.
-        RunFolderError: one of the files exists already.
+        RunFolderError: one of the files exists already, or is the index.
         ResourceError: a file cannot be written.
     """
     if (observed is not None) != (kind == "confusion"):
@@ -65,21 +65,33 @@ def write_corrupted(
         )
     files = out / "labels.csv", out / "truth.csv"
     for file in files:
-        if not overwrite or file.resolve() == index.resolve():
+        if file.resolve() == index.resolve():
+            raise RunFolderError(f"{file}: this is the index itself", hint="Choose another --out.")
+        if not overwrite:
             refuse_to_replace(file)
     table = _clean_index(index, path_column, label_column)
-    noisy = _plant(table["label"], kind, rate, seed, observed)
+    names = tuple(sorted(pc.unique(table["label"].drop_null()).to_pylist()))
+    confusion = None if observed is None else _observed_confusions(observed, names)
+    try:
+        noisy = _plant(table["label"], names, kind, rate, seed, confusion)
+    except InputError as error:
+        raise InputError(f"{index.name}: {error.message}", hint=error.hint) from error
     write_csv(files[0], table.set_column(1, "label", noisy))
     write_csv(files[1], pa.table({"path": table["path"], "label": noisy, "true_label": table["label"]}))
     num_wrong = pc.sum(pc.not_equal(noisy, table["label"])).as_py() or 0
     return Corrupted(num_rows=table.num_rows, num_wrong=num_wrong, labels=files[0], truth=files[1])
 
 
-def _plant(labels: pa.ChunkedArray, kind: NoiseKind, rate: float, seed: int, observed: Path | None) -> pa.ChunkedArray:
-    """The labels with wrong ones among them, null where they were."""
-    names = tuple(sorted(pc.unique(labels.drop_null()).to_pylist()))
+def _plant(
+    labels: pa.ChunkedArray,
+    names: tuple[str, ...],
+    kind: NoiseKind,
+    rate: float,
+    seed: int,
+    confusion: FloatArray | None,
+) -> pa.ChunkedArray:
+    """The labels, of classes of those names, with wrong ones among them, null where they were."""
     ids = pc.fill_null(pc.index_in(labels.drop_null(), value_set=pa.array(names, pa.string())), UNKNOWN).to_numpy()
-    confusion = None if observed is None else _observed_confusions(observed, names)
     table = mistakes(kind, np.bincount(ids, minlength=len(names)), confusion=confusion)
     noisy = np.full(len(labels), UNKNOWN)
     noisy[labels.is_valid().to_numpy()] = corrupt(ids, table, rate=rate, rng=np.random.default_rng(seed))

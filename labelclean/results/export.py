@@ -13,18 +13,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from labelclean.config import ExportForm
 from labelclean.errors import ConfigError, InputError
-from labelclean.files import refuse_to_replace, write_atomically, write_csv
+from labelclean.files import refuse_to_replace, write_csv, write_parquet
 from labelclean.records import BoolArray, IntArray
 from labelclean.results.cuts import Cut, cut_at, expected_share
-from labelclean.results.golden import NUM_DECIMALS
 from labelclean.results.run_folder import RunFolder, open_run
 from labelclean.results.verdicts import (
     CERTAIN_CLEAN,
     COLUMNS,
+    NUM_DECIMALS,
     PURIFIED,
     REJECTED,
     VERDICTS,
@@ -63,9 +62,8 @@ class Selection:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.keep) - set(VERDICTS))
         if unknown or not self.keep:
-            raise ConfigError(
-                f"--keep: {', '.join(unknown) or 'nothing'} is no verdict", hint=f"Choose among {', '.join(VERDICTS)}."
-            )
+            cause = f"{', '.join(unknown)} is no verdict" if unknown else "it names no verdict"
+            raise ConfigError(f"--keep: {cause}", hint=f"Choose among {', '.join(VERDICTS)}.")
         if self.budget is not None and self.precision is not None:
             raise ConfigError("--budget and --precision exclude each other", hint="Give one of them.")
         if (self.budget is not None or self.precision is not None) and (self.relabel or self.keep != KEPT):
@@ -148,7 +146,7 @@ def export(
     table = _exported(kept, relabel=selection.relabel, path_name="file_name" if form == "hf" else "path")
     num_relabelled = pc.sum(pc.not_equal(table["label"], kept["label"])).as_py() or 0
     if form == "parquet":
-        write_atomically(file, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+        write_parquet(file, table)
     else:
         write_csv(file, table)
     return Exported(file=file, num_rows=verdicts.num_rows, num_relabelled=num_relabelled, selected=selected)

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from labelclean.data.columns import GOLDEN_NAME
+from labelclean.data.tables import as_strings, nothing, usual_column
 from labelclean.errors import ConfigError, InputError
 from labelclean.files import refuse_to_replace, write_csv
-from labelclean.records import FloatArray, IntArray
+from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray
 from labelclean.results.run_folder import open_run
-from labelclean.results.verdicts import is_golden, is_judged, read_verdicts
+from labelclean.results.verdicts import NUM_DECIMALS, is_golden, is_judged, read_verdicts
 
 NUM_ROWS = 200
 """Rows that are chosen unless told otherwise."""
-
-NUM_DECIMALS = 6
-"""Of probabilities in a table for people."""
 
 RANDOM_SHARE = 0.5
 """Of the chances is the same for all rows; the rest goes by how uncertain a row is."""
@@ -29,11 +29,20 @@ RANDOM_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chosen:
-    """What was written: rows chosen, those that could be chosen, earlier golden rows left out, and the file."""
+    """What was written.
+
+    Attributes:
+        num_rows: rows chosen.
+        num_candidates: rows that could be chosen, each picture once.
+        num_golden: earlier golden rows, left out.
+        num_own_golden: those of them that are golden by the index's own column.
+        file: the CSV.
+    """
 
     num_rows: int
     num_candidates: int
     num_golden: int
+    num_own_golden: int
     file: Path
 
 
@@ -43,7 +52,9 @@ def choose_golden(
     """Write a CSV of rows with an empty column `golden`, to be filled in and given to `fit --golden`.
 
     Its column `chance` is the probability with which the row was chosen: whoever divides by it gets unbiased
-    estimates from rows of which most were chosen because they are uncertain.
+    estimates from rows of which most were chosen because they are uncertain. Of rows that show one picture one is
+    chosen at most, and none where another of them is golden. A golden label is of all rows of its path: the chance is
+    that of any of them to be chosen.
 
     Args:
         run: the run folder; None: the newest below runs/.
@@ -65,24 +76,77 @@ def choose_golden(
         refuse_to_replace(out)
     verdicts = read_verdicts(open_run(run).verdicts)
     golden = is_golden(verdicts)
-    candidates = np.flatnonzero(is_judged(verdicts) & ~golden)
-    count = _count(count, len(candidates))
+    paths, pictures = _paths_and_pictures(verdicts)
+    candidates = np.flatnonzero(is_judged(verdicts) & ~np.isin(pictures, pictures[golden]))
+    paths, pictures = (_renumbered(ids[candidates]) for ids in (paths, pictures))
+    num_pictures = int(pictures.max(initial=-1)) + 1
     p_clean = verdicts["p_clean"].to_numpy()[candidates].astype(np.float64)
-    chances = inclusion_chances(uncertainty(p_clean), count)
-    picked = draw_systematically(chances, np.random.default_rng(seed))
+    picked, chances = draw(p_clean, paths, pictures, _count(count, num_pictures), np.random.default_rng(seed))
     table = verdicts.take(pa.array(candidates[picked])).select(["path", "label", "suggested_label"])
     table = table.append_column("p_clean", pa.array(np.round(p_clean[picked], NUM_DECIMALS)))
-    table = table.append_column("chance", pa.array([float(f"{chance:.6g}") for chance in chances[picked]]))
+    table = table.append_column("chance", pa.array([float(f"{chance:.6g}") for chance in chances]))
     table = table.append_column("golden", pa.nulls(len(picked), pa.string()))
     write_csv(out, table)
-    return Chosen(num_rows=len(picked), num_candidates=len(candidates), num_golden=int(golden.sum()), file=out)
+    return Chosen(
+        num_rows=len(picked),
+        num_candidates=num_pictures,
+        num_golden=int(golden.sum()),
+        num_own_golden=int((golden & _has_own_golden(verdicts)).sum()),
+        file=out,
+    )
+
+
+def _paths_and_pictures(verdicts: pa.Table) -> tuple[IntArray, IntArray]:
+    """A number for each row's path, and for its picture: the rows of a path or of a duplicate group show one, (N,)."""
+    paths = verdicts["path"].combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()
+    groups = pc.fill_null(verdicts["duplicate_group"], UNKNOWN).to_numpy()
+    return paths, np.where(groups == UNKNOWN, paths, len(paths) + groups)
+
+
+def _renumbered(ids: IntArray) -> IntArray:
+    """Numbers from 0 on in place of others, equal where they were, in their order."""
+    return np.unique(ids, return_inverse=True)[1]
+
+
+def _has_own_golden(verdicts: pa.Table) -> BoolArray:
+    """Rows that have a golden label in the index's own column, (N,)."""
+    name = usual_column(verdicts, (GOLDEN_NAME,))
+    own = as_strings(verdicts[name]) if name else nothing(verdicts.num_rows)
+    return np.asarray(own.is_valid().to_numpy())
+
+
+def draw(
+    p_clean: FloatArray, paths: IntArray, pictures: IntArray, count: int, rng: np.random.Generator
+) -> tuple[IntArray, FloatArray]:
+    """Choose so many pictures, and of each one row at random.
+
+    A picture's size in the draw is the sum of its rows' uncertainties.
+
+    Args:
+        p_clean: P(label right), (M,).
+        paths: numbers of the rows' paths, from 0, (M,).
+        pictures: numbers of their pictures, from 0; a path has one picture, (M,).
+        count: at most the number of pictures.
+        rng: source of chance.
+    Returns:
+        Rows, ascending, (count,), and for each the chance with which any row of its path is chosen, (count,).
+    """
+    sizes = np.asarray(np.bincount(pictures, uncertainty(p_clean)), dtype=np.float64)
+    chances = inclusion_chances(sizes, count)
+    drawn = draw_systematically(chances, rng)
+    shuffled = rng.permutation(len(pictures))
+    one_of_each = shuffled[np.unique(pictures[shuffled], return_index=True)[1]]
+    picked = np.sort(one_of_each[drawn])
+    of_path, of_picture = np.bincount(paths)[paths[picked]], np.bincount(pictures)[pictures[picked]]
+    return picked, chances[pictures[picked]] * of_path / of_picture
 
 
 def _count(wanted: int | None, num_candidates: int) -> int:
     """How many rows to choose."""
     if not num_candidates:
         raise InputError(
-            "no row can be chosen: each is unreadable or has a golden label", hint="Use the golden rows that there are."
+            "no row can be chosen: each is unreadable, or its picture has a golden label",
+            hint="Use the golden rows that there are.",
         )
     if wanted is None:
         return min(NUM_ROWS, num_candidates)

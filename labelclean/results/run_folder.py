@@ -16,7 +16,7 @@ import tomli_w
 
 from labelclean.config import FitConfig, as_dict, read_toml, resolve
 from labelclean.errors import ConfigError, LabelcleanError, RunFolderError, why_unreadable
-from labelclean.files import write_atomically, write_text
+from labelclean.files import write_parquet, write_text
 from labelclean.records import RoundRecord
 
 RUNS = Path("runs")
@@ -106,7 +106,7 @@ def write_history(folder: RunFolder, history: tuple[RoundRecord, ...]) -> None:
         ResourceError: the disk is full or cannot be written.
     """
     table = pa.Table.from_pylist([dataclasses.asdict(record) for record in history], schema=HISTORY)
-    write_atomically(folder.history, lambda temporary: pq.write_table(table, temporary))
+    write_parquet(folder.history, table)
 
 
 def read_history(folder: RunFolder) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import labelclean
 from labelclean.config import FitConfig, as_dict
 from labelclean.errors import RunFolderError, why_unreadable
-from labelclean.files import write_atomically
+from labelclean.files import write_parquet
 from labelclean.records import UNKNOWN, Bin, BoolArray, Estimate, Fault, Findings, FloatArray, IntArray, Manifest
 from labelclean.tssd.rejection import is_rejected
 
@@ -28,6 +28,9 @@ PREFIX = "labelclean."
 
 CERTAIN_CLEAN, PURIFIED, REJECTED, UNREADABLE = VERDICTS = ("certain_clean", "purified", "rejected", "unreadable")
 NOT_JUDGED = Fault(kind="not_judged", message="The row was not judged.")
+
+NUM_DECIMALS = 6
+"""Of probabilities in tables for people."""
 
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
 COLUMNS = pa.schema(
@@ -122,7 +125,7 @@ def write_verdicts(file: Path, table: pa.Table) -> None:
     Raises:
         ResourceError: the disk is full or cannot be written.
     """
-    write_atomically(file, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_parquet(file, table)
 
 
 def read_verdicts(file: Path) -> pa.Table:
