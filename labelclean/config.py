@@ -82,7 +82,7 @@ class FitConfig:
     """Both streams above: certain positive, from 0.5 to 0.999."""
     distrust: float = 0.3
     """Both streams below: certain negative, from 0.001 to trust."""
-    certain: float = 0.95
+    certain: float = 0.975
     """Both streams in the mean of the rounds, and p_clean, above: verdict certain_clean, from trust to 0.999."""
     reject_precision: float = 0.7
     """Uncertain labels are rejected up to a p_clean of one half, and beyond where that raises the expected F1, as long
@@ -140,11 +140,10 @@ class FitConfig:
                 "weights none, and the backbone stays frozen: features of a random network say nothing",
                 hint="Give --weights auto or a file, or choose --effort standard.",
             )
-        if 0 < self.image_size < 8 or self.batch_size == 1:
-            raise ConfigError(
-                f"image_size {self.image_size}, batch_size {self.batch_size}: too small",
-                hint="Use an image size of at least 8 and a batch of at least 2, or 0 to have them chosen.",
-            )
+        for name, least in (("image_size", 8), ("batch_size", 2)):
+            value = getattr(self, name)
+            if 0 < value < least:
+                raise ConfigError(f"{name}: {value} is too small", hint=f"Use {least} or more, or 0 to have it chosen.")
         for name, lowest in (("mean", 0.0), ("std", 1e-6)):
             value = getattr(self, name)
             if value is not None and (len(value) not in (1, 3) or not all(lowest <= part <= 1 for part in value)):
@@ -293,7 +292,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         ConfigError: no such file, not TOML, or a setting that does not exist.
     """
     try:
-        stored = tomllib.loads(file.read_text(encoding="utf-8"))
+        stored = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: {why_unreadable(error)}", hint="Give --config a readable TOML file.") from error
     known = {item.name for item in dataclasses.fields(FitConfig)}

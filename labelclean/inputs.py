@@ -12,7 +12,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,11 +20,9 @@ from labelclean.data.images import Decoded, decode_all, open_map
 from labelclean.data.inspect import SMALL_CLASS, alike_classes, nameless_classes, tell_columns
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
-from labelclean.records import Fault, IntArray, Manifest, Reporter
+from labelclean.records import Fault, IntArray, Labels, Manifest, Reporter
 from labelclean.results.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from labelclean.train.judge import Labels
+from labelclean.train.folds import assign_folds, join_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +174,6 @@ def given_labels(manifest: Manifest, files: IntArray, rows: IntArray, config: Fi
     Raises:
         InputError: all rows are in one group.
     """
-    from labelclean.train.folds import assign_folds, join_groups
-    from labelclean.train.judge import Labels
 
     given = manifest.label_ids[rows]
     groups = join_groups(manifest.group_ids[rows], files)

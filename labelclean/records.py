@@ -104,6 +104,41 @@ class Bin(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """What is given about the judged rows.
+
+    Attributes:
+        given: the labels in question, (N,).
+        golden: true labels where known, UNKNOWN elsewhere, (N,).
+        golden_chances: with which the golden rows were chosen, NaN where unknown, (N,).
+        golden_draws: rows with the same number were chosen together, (N,).
+        fold: each row's fold, (N,).
+        groups: rows of a group share folds and halves and say nothing about each other, (N,).
+        num_classes: K.
+    """
+
+    given: IntArray
+    golden: IntArray
+    golden_chances: FloatArray
+    golden_draws: IntArray
+    fold: IntArray
+    groups: IntArray
+    num_classes: int
+
+    @property
+    def best_known(self) -> IntArray:
+        return np.where(self.golden != UNKNOWN, self.golden, self.given)
+
+    @property
+    def support(self) -> IntArray:
+        """In how many other groups a row shows the class of the label, by what is best known, (N,)."""
+        shown = np.unique(self.groups * self.num_classes + self.best_known)
+        per_class = np.bincount(shown % self.num_classes, minlength=self.num_classes)
+        in_own = np.isin(self.groups * self.num_classes + self.given, shown)
+        return np.asarray(per_class[self.given] - in_own)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class View:
     """One set of class scores for every row, from models that are meant not to have learnt the row's own label.
 

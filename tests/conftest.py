@@ -25,13 +25,13 @@ from labelclean.records import (
     Findings,
     FloatArray,
     IntArray,
+    Labels,
     Manifest,
     RoundRecord,
 )
 from labelclean.results.run_folder import RunFolder, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
 from labelclean.train.frozen import FrozenFeatures
-from labelclean.train.judge import Labels
 from tests.pictures import call, fit_words, write_data
 
 torch.set_num_threads(1)  # tests are small, and the same on every machine

@@ -33,9 +33,9 @@ from tests.conftest import Run
         ({"model_kwargs": 5}, "model_kwargs: 5 is not of the right kind"),
         ({"mean": ("a",)}, "mean"),
         ({"trust": 0.5, "distrust": 0.6}, "distrust 0.6 lies above trust 0.5"),
-        ({"trust": 0.97}, "trust 0.97 lies above certain 0.95"),
-        ({"image_size": 4}, "image_size 4, batch_size 0: too small"),
-        ({"batch_size": 1}, "image_size 0, batch_size 1: too small"),
+        ({"trust": 0.98}, "trust 0.98 lies above certain 0.975"),
+        ({"image_size": 4}, "^image_size: 4 is too small"),
+        ({"batch_size": 1}, "^batch_size: 1 is too small"),
         ({"mean": (0.1, 0.2)}, "mean"),
         ({"std": (0.0,)}, "std"),
         ({"mean": (127.0,)}, "mean: 127.0: not one or three numbers for pixels in"),
@@ -72,6 +72,12 @@ def test_another_effort_than_the_files_replaces_what_the_file_has_because_of_its
     assert resolve(flags={"effort": "thorough"}, stored=read_toml(file)).rounds == 4
     write_config(file, resolve(flags={}))
     assert resolve(flags={"effort": "quick"}, stored=read_toml(file)) == resolve(flags={"effort": "quick"})
+
+
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    file = tmp_path / "fit.toml"
+    file.write_text("\ufeffseed = 5\n", encoding="utf-8")
+    assert read_toml(file) == {"seed": 5}
 
 
 def test_a_single_mean_in_a_file_is_taken_as_on_the_command_line(tmp_path: Path):

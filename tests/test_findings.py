@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from labelclean.config import FitConfig
-from labelclean.records import UNKNOWN, Bin, ByteArray, Findings, FloatArray, IntArray
+from labelclean.records import UNKNOWN, Bin, ByteArray, Findings, FloatArray, IntArray, Labels
 from labelclean.train.findings import conclude, margins, suggest
-from labelclean.train.judge import Judge, Labels
+from labelclean.train.judge import Judge
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.tssd import verdict_odds
+from labelclean.tssd.level import Opinion
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.rejection import rejection_cut
 from labelclean.tssd.semisup import correct_prior
@@ -98,6 +99,17 @@ def test_level_is_corrected_but_not_that_of_a_random_start(monkeypatch: pytest.M
     moved = 0 if from_scratch else priors().max() + 2
     expected = soften(log_odds(P_META), sigmoid(log_odds(P_STREAMS) - 0.1)) - moved
     np.testing.assert_allclose(found.p_meta, sigmoid(expected))
+
+
+def test_what_all_judges_think_of_the_level_is_heard():
+    labels = make_labels(GIVEN)
+    judges = [judge_of(labels), judge_of(labels)]
+    alone = findings_of(labels, judges).p_meta.mean()
+    for opinions in ([0.0, 0.4], [0.4, 0.0]):
+        for judge, weight in zip(judges, opinions, strict=True):
+            judge.from_scratch, judge.opinions = True, (Opinion(0.9, weight),)
+        level = Opinion(0.9, 0.2).sway(float(alone))
+        np.testing.assert_allclose(findings_of(labels, judges).p_meta.mean(), level, atol=0.02)
 
 
 def test_bins_cut_and_rejection_follow_from_the_posteriors():

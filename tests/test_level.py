@@ -20,6 +20,7 @@ from labelclean.tssd.level import (
     hear_channel,
     hear_channel_of_few,
     likeness,
+    mean_opinion,
 )
 from labelclean.tssd.numbers import log_odds, sigmoid
 
@@ -158,6 +159,27 @@ def test_the_channel_is_heard_by_how_many_labels_are_plainly_wrong(num_rows: int
     assert weight == pytest.approx(num_rows / (num_rows + FEW_ROWS), abs=0.02)
 
 
+@pytest.mark.parametrize(("step", "expected"), [(None, 1), (1, 0)])
+def test_even_noise_among_many_classes_is_even(step: int | None, expected: int):
+    """Two or three plainly wrong labels of each class."""
+    prior, truth = wavering(100)
+    labels = mislabelled(truth, step, 100)
+    weights = [
+        hear_channel(prior[rows], labels[rows], share_right=0.8).weight
+        for rows in (np.random.default_rng(seed).permutation(NUM_ROWS)[:2000] for seed in range(5))
+    ]
+    assert np.mean(weights) == pytest.approx(expected, abs=0.1)
+
+
+def test_a_single_wrong_label_of_each_class_tells_nothing():
+    prior, truth = wavering(100)
+    labels = truth.copy()
+    plain = np.flatnonzero(prior.max(axis=1) > 0.9)
+    first = plain[np.unique(truth[plain], return_index=True)[1]]
+    labels[first] = (truth[first] + 1) % 100
+    assert likeness(prior, labels) == Likeness(correlation=0.0, num_plain=0.0)
+
+
 def test_of_two_classes_nothing_is_even():
     prior, truth = wavering(2)
     assert hear_channel(prior, mislabelled(truth, None, 2), share_right=0.7) == Opinion(0.7, 0.0)
@@ -176,6 +198,14 @@ def test_an_opinion_counts_by_its_weight():
     none, half, full = (Opinion(0.6, weight).sway(0.7) for weight in (0, 0.5, 1))
     assert (none, full) == pytest.approx((0.7, 0.6))
     assert half == pytest.approx(0.65, abs=0.005)
+
+
+def test_an_opinion_without_weight_changes_nothing():
+    assert Opinion(0.5, 0.0).sway(0.99999) == 0.99999
+
+
+def test_several_judges_opinions_count_alike():
+    assert mean_opinion([Opinion(0.6, 0.0), Opinion(0.8, 0.5)]) == Opinion(pytest.approx(0.7), 0.25)
 
 
 def test_an_opinion_sways_no_further_than_it_may():

@@ -12,13 +12,13 @@ import torch
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded
 from labelclean.inputs import given_labels
-from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray, SilentReporter, View
+from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray, Labels, SilentReporter, View
 from labelclean.train import loop as loops
 from labelclean.train.backbone import prepare_backbone
 from labelclean.train.checkpoint import Checkpoint
 from labelclean.train.device import ImageStore
 from labelclean.train.heads import FrozenLearner
-from labelclean.train.judge import Assessment, Judge, Labels
+from labelclean.train.judge import Assessment, Judge
 from labelclean.train.loop import LoopResult, RoundLoop
 from labelclean.train.scan import Scan
 from labelclean.train.trainer import TunedLearner

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from labelclean.records import UNKNOWN, ByteArray, FloatArray
+from labelclean.records import UNKNOWN, ByteArray, FloatArray, IntArray
 from labelclean.train import neighbors
 from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores, thumbnails, unit_norm
 
@@ -48,6 +48,30 @@ def test_rows_of_the_own_group_are_no_neighbors(widest: int, monkeypatch: pytest
     np.testing.assert_allclose(cosines[found], np.take_along_axis(table, expected, axis=1)[found], atol=1e-5)
     if widest == 12:
         np.testing.assert_array_equal(cosines[:2], 0)
+
+
+def test_a_large_group_widens_the_search_of_its_own_rows_alone(monkeypatch: pytest.MonkeyPatch):
+    features = random_space(80)
+    groups = np.concatenate([1 + np.arange(40) // 2, np.zeros(40, dtype=int)])[np.random.default_rng(1).permutation(80)]
+    widths = dict[int, int]()
+
+    def look_up(vectors: FloatArray) -> neighbors.Finder:
+        search = look_up_in(vectors)
+
+        def watched(queries: FloatArray, num_nearest: int) -> tuple[FloatArray, IntArray]:
+            widths[num_nearest] = widths.get(num_nearest, 0) + len(queries)
+            return search(queries, num_nearest)
+
+        return watched
+
+    expected = nearest(features, np.arange(80), 3, groups=groups)
+    look_up_in = neighbors._look_up_in
+    monkeypatch.setattr(neighbors, "_look_up_in", look_up)
+    monkeypatch.setattr(neighbors, "BLOCK_ROWS", 10)
+    found = nearest(features, np.arange(80), 3, groups=groups)
+    assert widths == {5: 40, 43: 40}
+    for some, others in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(some, others)
 
 
 def test_exact_copies_find_each_other_and_never_themselves():

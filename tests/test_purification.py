@@ -237,6 +237,13 @@ def test_drawn_wrong_labels_follow_the_channel():
     assert (drawn[labels == 2] == 1).mean() > 0.99
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.5])
+def test_among_many_classes_drawn_labels_follow_the_channel_too(noise: float):
+    chances = np.zeros((2000, 500))
+    chances[:, 0], chances[:, 1] = 1 - noise, noise
+    assert (draw_wrong(chances, np.zeros(2000, dtype=int), rng()) == 1).mean() > 0.99
+
+
 def test_evidence_of_a_pair_by_hand():
     table = np.array([[3.0, 1.0, 2.0]])
     evidence = Evidence(tables=(table,), clean_odds=np.array([[0.1, 0.2, 0.3]]))

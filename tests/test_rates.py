@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from labelclean.records import BoolArray, Estimate, FloatArray, IntArray
+from labelclean.records import UNKNOWN, BoolArray, Estimate, FloatArray, IntArray
 from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
 from labelclean.tssd.rates import SHARED_ERROR, WrongLabels, pooled
 
@@ -188,9 +188,31 @@ def test_draws_one_after_the_other_are_surer_than_either(first: int, second: int
     assert spread["both"] <= 1.1 * min(spread["first"], spread["second"]) + 1e-9
 
 
+@pytest.mark.parametrize(("num_draws", "noise"), [(2, 0.025), (4, 0.025), (4, 0.05)])
+def test_draws_that_met_nothing_wrong_do_not_have_all_the_weight(num_draws: int, noise: float):
+    """The judge sees a tenth of the noise."""
+    number, size = 20_000, 100
+    values, held = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        is_wrong = rng.random(number) < noise
+        golden = rng.permutation(number)[: num_draws * size]
+        draws = np.full(number, UNKNOWN)
+        draws[golden] = np.arange(len(golden)) // size
+        chances = np.full(number, size / number)
+        wrong = counted(
+            [np.full(number, 1 - noise / 10)], golden=golden, is_wrong=is_wrong, chances=chances, draws=draws
+        )
+        estimate = found(wrong.share(everyone(number)))
+        values.append(estimate.value - is_wrong.mean())
+        held.append(estimate.low <= is_wrong.mean() <= estimate.high)
+    assert np.mean(values) == pytest.approx(0, abs=0.12 * noise)
+    assert np.mean(held) > 0.85
+
+
 def test_what_all_rows_tell_is_certain():
     is_wrong = np.arange(200) < 40
-    for chances in (None, np.ones(200)):
+    for chances in (None, np.ones(200), np.linspace(0.1, 0.9, 200)):
         wrong = counted([np.full(200, 0.9)], golden=range(200), is_wrong=is_wrong, chances=chances)
         estimate = found(wrong.share(everyone(200)))
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.2, 0.2, 0.2))

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from labelclean.results import verdicts
 from labelclean.results.run_folder import RunFolder, read_history, read_run
@@ -296,6 +297,10 @@ def no_space(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def no_space_of_safetensors(*_: object, **__: object) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
 def no_space_for(name: str) -> Callable[[Path, str], None]:
     """Writes text, but only half of the file of that name."""
 
@@ -317,6 +322,7 @@ def test_disk_full_before_the_images_are_decoded(data: Path, tmp_path: Path, run
 
 
 SPOILED: dict[str, tuple[object, str, Any]] = {
+    "features": ("labelclean.train.checkpoint.save_file", "", no_space_of_safetensors),
     "checkpoint": (torch, "save", no_space),
     "tables": (verdicts.pq, "write_table", no_space),
     "model": (Path, "write_bytes", no_space),

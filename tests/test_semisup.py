@@ -58,6 +58,7 @@ def test_sharpen_by_hand():
     # .8^2 / (.8^2 + .2^2)
     np.testing.assert_allclose(sharpen(np.array([[0.8, 0.2]]), temperature=0.5), [[0.64 / 0.68, 0.04 / 0.68]])
     np.testing.assert_allclose(sharpen(np.array([[0.8, 0.2]]), temperature=1.0), [[0.8, 0.2]])
+    np.testing.assert_allclose(sharpen(np.full((1, 2000), 1 / 2000), temperature=0.01), 1 / 2000)
     np.testing.assert_allclose(sharpen(np.array([[1.0, 0.0]]), temperature=0.1), [[1.0, 0.0]], atol=1e-9)
 
 
@@ -111,6 +112,17 @@ def test_lesson_of_any_rows_is_sound():
     assert ((lesson.weights > 0) & (lesson.weights <= 1)).all()
     assert np.isfinite(lesson.targets).all()
     assert {array.dtype for array in (lesson.targets, lesson.guesses, lesson.weights)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("sure", [0.9, 0.9999, 1 - 1e-9, 1.0])
+def test_what_a_label_loses_does_not_come_back_by_the_guess(sure: float):
+    prior = np.array([[sure, 1 - sure, 0.0]])
+    lesson = make_lesson(
+        prior, np.array([0.5]), np.array([0]), np.array([False]), golden=np.array([UNKNOWN]), temperature=0.5
+    )
+    share = 0.5 + (0.5 / 3 if sure == 1 else 0)  # where nothing is known of the others all classes are alike
+    np.testing.assert_allclose(lesson.targets[0, 0], share, atol=1e-6)
+    np.testing.assert_allclose(lesson.targets.sum(), 1, atol=1e-6)
 
 
 def test_guesses_are_blind_to_the_label():

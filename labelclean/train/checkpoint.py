@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from labelclean.files import write_atomically
@@ -88,7 +89,7 @@ class Checkpoint:
         def write_part(part: Path) -> None:
             try:
                 write(part)
-            except RuntimeError as error:  # so torch reports a full disk
+            except (RuntimeError, SafetensorError) as error:  # so torch and safetensors report a full disk
                 raise OSError(str(error).splitlines()[0]) from error
 
         write_atomically(file, write_part, hint="Free space on that disk, then repeat the command with --resume.")

@@ -26,6 +26,9 @@ KEPT_BYTES, OLDER_MOST = 2**30, 2**25
 GPU_SHARE = 0.4
 """Share of the free GPU memory that the images may take; beyond it they stay on the host."""
 
+LOADED_ROWS = 4096
+"""Images that are copied to a GPU together."""
+
 
 def choose_device(name: str) -> torch.device:
     """auto: CUDA, then MPS, then the CPU.
@@ -91,7 +94,9 @@ class ImageStore:
         num_bytes = len(rows) * self.size * self.size * 3
         self.resident: torch.Tensor | None = None
         if device.type == "cuda" and num_bytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self.resident = torch.from_numpy(np.ascontiguousarray(pixels[rows])).to(device)
+            self.resident = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, device=device)
+            for block in np.split(np.arange(len(rows)), np.arange(LOADED_ROWS, len(rows), LOADED_ROWS)):
+                self.resident[block[0] : block[-1] + 1] = torch.from_numpy(pixels[rows[block]])
         self.pixels = pixels
 
     def batch(self, rows: IntArray) -> torch.Tensor:

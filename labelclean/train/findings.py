@@ -18,13 +18,14 @@ from labelclean.records import (
     Findings,
     FloatArray,
     IntArray,
+    Labels,
     in_company,
     of_label,
 )
-from labelclean.train.judge import Labels
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, nearest, outlier_scores
 from labelclean.tssd.division import bin_rows
+from labelclean.tssd.level import mean_opinion
 from labelclean.tssd.numbers import sigmoid
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.rejection import is_rejected, rejection_cut
@@ -98,15 +99,14 @@ def conclude(
 
 def _settled(result: LoopResult, labels: Labels, *, p_feature: FloatArray, prior: FloatArray) -> FloatArray:
     """p_meta after all that is done to it without golden rows, (N,)."""
-    judge = result.judges[0]
     odds = settle_odds(
         _average(result, "p_meta"),
         p_feature=p_feature,
         prior=prior,
         labels=labels.given,
         support=labels.support,
-        level_settled=judge.from_scratch,  # its first round has settled how many are right
-        opinions=judge.opinions,
+        level_settled=result.judges[0].from_scratch,  # its first round has settled how many are right
+        opinions=[mean_opinion(alike) for alike in zip(*(judge.opinions for judge in result.judges), strict=True)],
     )
     return sigmoid(odds)
 

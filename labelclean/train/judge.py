@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, Streams, View, of_label
+from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, Labels, Streams, View, of_label
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import divide, most_trusted
 from labelclean.tssd.level import ENOUGH_SEEN, Opinion, hear_channel, hear_channel_of_few
@@ -32,41 +32,6 @@ LEAST_TRUST = 0.01
 
 NEWEST = 0.5
 """Weight of the newest round in the running means: rounds that contradict each other do not swing to and fro."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Labels:
-    """What is given about the judged rows.
-
-    Attributes:
-        given: the labels in question, (N,).
-        golden: true labels where known, UNKNOWN elsewhere, (N,).
-        golden_chances: with which the golden rows were chosen, NaN where unknown, (N,).
-        golden_draws: rows with the same number were chosen together, (N,).
-        fold: each row's fold, (N,).
-        groups: rows of a group share folds and halves and say nothing about each other, (N,).
-        num_classes: K.
-    """
-
-    given: IntArray
-    golden: IntArray
-    golden_chances: FloatArray
-    golden_draws: IntArray
-    fold: IntArray
-    groups: IntArray
-    num_classes: int
-
-    @property
-    def best_known(self) -> IntArray:
-        return np.where(self.golden != UNKNOWN, self.golden, self.given)
-
-    @property
-    def support(self) -> IntArray:
-        """In how many other groups a row shows the class of the label, by what is best known, (N,)."""
-        shown = np.unique(self.groups * self.num_classes + self.best_known)
-        per_class = np.bincount(shown % self.num_classes, minlength=self.num_classes)
-        in_own = np.isin(self.groups * self.num_classes + self.given, shown)
-        return np.asarray(per_class[self.given] - in_own)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,7 +224,7 @@ class Judge:
             self.change = float(np.abs(sigmoid(self.means["p_meta"]) - sigmoid(before["p_meta"])).mean())
 
     def state(self) -> dict[str, FloatArray]:
-        """Everything that a later round depends on but for the anchor, as arrays."""
+        """Everything that a later round depends on but for the anchor and the unswayed view, as arrays."""
         lesson = self.lesson
         state: dict[str, Any] = {f"mean_{name}": values for name, values in self.means.items()}
         state |= {"trust": self.trust, "hits": self.hits, "losses": self.losses}

@@ -12,18 +12,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import UNKNOWN, BoolArray, FloatArray, Reporter, RoundRecord, phase
+from labelclean.records import UNKNOWN, BoolArray, FloatArray, Labels, Reporter, RoundRecord, phase
 from labelclean.train.backbone import BackboneSpec
 from labelclean.train.checkpoint import Checkpoint, KeptRound
 from labelclean.train.device import ImageStore
 from labelclean.train.folds import assign_folds
 from labelclean.train.frozen import scan_frozen
 from labelclean.train.heads import FrozenLearner
-from labelclean.train.judge import Assessment, Judge, Labels
+from labelclean.train.judge import Assessment, Judge
 from labelclean.train.scan import Scan
 from labelclean.train.schedule import (
     choose_judge,
@@ -260,7 +261,7 @@ class RoundLoop:
         result.backward_passes += backward
         bins = np.concatenate([found.division.bins for found in assessed])
         share_positive, share_negative, share_uncertain = np.bincount(bins, minlength=3) / len(bins)
-        rates = np.mean([noise_rates(found) for found in assessed], axis=0)
+        rates = NoiseRates(*np.mean([noise_rates(found) for found in assessed], axis=0).tolist())
         hits = [scan.probs.argmax(axis=1) == self.labels.given for scan in result.scans]
         result.history.append(
             RoundRecord(
@@ -271,9 +272,9 @@ class RoundLoop:
                 share_negative=float(share_negative),
                 share_uncertain=float(share_uncertain),
                 share_accepted=float(np.mean([found.purified.accepted.mean() for found in assessed])),
-                noise_rate=float(rates[2]),
-                noise_rate_loss=float(rates[0]),
-                noise_rate_feature=float(rates[1]),
+                noise_rate=rates.meta,
+                noise_rate_loss=rates.loss,
+                noise_rate_feature=rates.feature,
                 agreement=float(np.mean(hits)),
                 train_loss=learner.train_loss,
                 forward_passes=forward,
@@ -283,9 +284,15 @@ class RoundLoop:
         )
 
 
-def noise_rates(found: Assessment) -> tuple[float, float, float]:
+class NoiseRates(NamedTuple):
     """Estimated share of wrong labels: by the loss stream, the feature stream, and purification."""
-    loss, feature, meta = (
-        1 - float(p.mean()) for p in (found.streams.p_loss, found.streams.p_feature, found.purified.p_meta)
-    )
-    return loss, feature, meta
+
+    loss: float
+    feature: float
+    meta: float
+
+
+def noise_rates(found: Assessment) -> NoiseRates:
+    """What a round makes of all labels together."""
+    judged = (found.streams.p_loss, found.streams.p_feature, found.purified.p_meta)
+    return NoiseRates(*(1 - float(p.mean()) for p in judged))

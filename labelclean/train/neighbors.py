@@ -37,7 +37,7 @@ WIDEST_SEARCH = 2048
 PRODUCTS = 2**28
 """Cosines that a GPU holds at once, in single precision."""
 
-Search = Callable[[FloatArray, int], tuple[FloatArray, IntArray]]
+Finder = Callable[[FloatArray, int], tuple[FloatArray, IntArray]]
 """Finds for vectors (Q, D) the so many nearest rows: cosines and rows, nearest first, (Q, k) both."""
 
 
@@ -68,8 +68,9 @@ def nearest(
     groups = np.arange(num_rows) if groups is None else groups
     sizes = np.bincount(groups)[groups[queries]]
     found, cosines = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
-    in_company = np.flatnonzero(sizes > 1)
-    for part in (np.flatnonzero(sizes == 1), *_blocks(in_company)):
+    by_size = np.argsort(sizes, kind="stable")  # a large group widens the search of its block
+    alone = int((sizes == 1).sum())
+    for part in (by_size[:alone], *_blocks(by_size[alone:])):
         if len(part):
             width = min(k + int(sizes[part].max()), num_rows, WIDEST_SEARCH)
             similarities, rows = search(vectors[queries[part]], max(width, k))
@@ -78,7 +79,7 @@ def nearest(
     return found, cosines
 
 
-def _look_up_in(vectors: FloatArray) -> Search:
+def _look_up_in(vectors: FloatArray) -> Finder:
     """By an index of faiss, exact or an inverted file."""
     import faiss
 
@@ -99,7 +100,7 @@ def _look_up_in(vectors: FloatArray) -> Search:
     return search
 
 
-def _multiply_by(vectors: FloatArray, device: torch.device) -> Search:
+def _multiply_by(vectors: FloatArray, device: torch.device) -> Finder:
     """By all cosines, a block of queries at a time: exact, and fast where there are units for it."""
     table = torch.from_numpy(vectors).to(device).T
 

@@ -41,7 +41,7 @@ BIAS_PENALTY, INITIAL_FIDELITY = 1e-3, 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class Standing:
     """Where the search stands, and what follows from it for each row.
 
     Attributes:
@@ -63,7 +63,7 @@ class Estimate:
         logs = self.transition.clamp_min(EPSILON).log().flatten()
         return torch.cat([logs, self.log_weights, self.bias, self.bias.new_tensor([self.resemblance])])
 
-    def is_near(self, other: Estimate) -> bool:
+    def is_near(self, other: Standing) -> bool:
         """Neither T nor the resemblance differs by more than what counts as standing still."""
         moved = float((self.transition - other.transition).abs().max())
         return moved < STANDSTILL and abs(self.resemblance - other.resemblance) < RESEMBLANCE_STANDSTILL
@@ -102,7 +102,7 @@ class Search:
             by_image=by_image,
         )
 
-    def settle(self, pull: Pull) -> Estimate:
+    def settle(self, pull: Pull) -> Standing:
         """Climb until T stands still, freely at first and then drawn to its plainest form, once or more."""
         with _threads(1 if self.views.numel() < SMALL else torch.get_num_threads()):
             found, counts = self._climb(self._start(), FREE, MOST_FREE_STEPS)
@@ -110,11 +110,11 @@ class Search:
                 found, counts = self._climb(found, fit_shrinkage(counts, least_pull=pull.least), MOST_STEPS)
             return found
 
-    def posterior(self, at: Estimate) -> torch.Tensor:
+    def posterior(self, at: Standing) -> torch.Tensor:
         """P(true class | image, what is known of the label), (N, K)."""
         return _posterior(at.prior, self._likelihoods(at))[0]
 
-    def _start(self) -> Estimate:
+    def _start(self) -> Standing:
         num_views, _, num_classes = self.views.shape
         rows = torch.bincount(self.given, minlength=num_classes).float()
         return self._look(
@@ -124,7 +124,7 @@ class Search:
             resemblance=1.0 if self.by_image else 0.0,  # from 0 it may never find a way up
         )
 
-    def _climb(self, start: Estimate, shrinkage: Shrinkage, most_steps: int) -> tuple[Estimate, torch.Tensor]:
+    def _climb(self, start: Standing, shrinkage: Shrinkage, most_steps: int) -> tuple[Standing, torch.Tensor]:
         """Steps, and after every other one a stride where it leads; the last expected counts as well, (K, K)."""
         for _ in range(most_steps // 2):
             first, counts = self._step(start, shrinkage)
@@ -136,7 +136,7 @@ class Search:
             start = ahead if leads else second
         return start, counts
 
-    def _step(self, at: Estimate, shrinkage: Shrinkage) -> tuple[Estimate, torch.Tensor]:
+    def _step(self, at: Standing, shrinkage: Shrinkage) -> tuple[Standing, torch.Tensor]:
         """The prior, the resemblance, and T by the counts that they lead to expect, (K, K), which are returned too."""
         log_weights, bias = _fit_prior(self.views, self._likelihoods(at), at.log_weights, at.bias)
         at = self._look(transition=at.transition, log_weights=log_weights, bias=bias, resemblance=at.resemblance)
@@ -148,7 +148,7 @@ class Search:
             at = replace(at, transition=draw_together(counts, shrinkage))
         return at, counts
 
-    def _at(self, vector: torch.Tensor) -> Estimate:
+    def _at(self, vector: torch.Tensor) -> Standing:
         """The estimate of such a vector as `as_vector` gives, within all bounds."""
         num_views, _, num_classes = self.views.shape
         sizes = [num_classes**2, num_views, num_classes, 1]
@@ -162,10 +162,10 @@ class Search:
 
     def _look(
         self, *, transition: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor, resemblance: float
-    ) -> Estimate:
+    ) -> Standing:
         """What is fitted, with what follows from it for each row."""
         prior = _prior(self.views, log_weights, bias)
-        return Estimate(
+        return Standing(
             transition=transition,
             log_weights=log_weights,
             bias=bias,
@@ -174,13 +174,13 @@ class Search:
             appeal=appeal_of(prior, resemblance),
         )
 
-    def _likelihoods(self, at: Estimate) -> torch.Tensor:
+    def _likelihoods(self, at: Standing) -> torch.Tensor:
         """Of what is known of each row's label, by true class, (N, K)."""
         found = witness(at.transition, at.appeal, self.given)
         found[self.is_known] = self.known
         return found
 
-    def _log_likelihood(self, at: Estimate) -> float:
+    def _log_likelihood(self, at: Standing) -> float:
         """Of what is known of a row's label, in the mean, in nats."""
         return float(_posterior(at.prior, self._likelihoods(at))[1].log().mean())
 

@@ -10,6 +10,7 @@ more of them than it seems. Where they fall elsewhere, mistakes of a model that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +61,18 @@ class Opinion:
 
     def sway(self, share_right: float) -> float:
         """An estimate of the share of right labels, in (0, 1), drawn towards this one."""
+        if not self.weight:
+            return share_right
         theirs, own = log_odds(np.array([share_right, self.share_right]), limit=LEAST_DOUBT)
         return float(sigmoid(theirs + np.clip(self.weight * (own - theirs), -LARGEST, LARGEST)))
+
+
+def mean_opinion(opinions: Sequence[Opinion]) -> Opinion:
+    """What judges that were asked the same think together."""
+    return Opinion(
+        share_right=float(np.mean([opinion.share_right for opinion in opinions])),
+        weight=float(np.mean([opinion.weight for opinion in opinions])),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +150,14 @@ def hear_channel_of_few(num_rows: int, *, share_right: float) -> Opinion:
 def _fall(prior: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Where plainly wrong labels fall.
 
+    Where a true class has a single one, where it falls is chance, and it is left out.
+
     Returns:
         Their number by true class, (K,); the shares of the other labels that would be usual, as often as these occur,
         and those that are found, (K, K) both.
     """
     counts = _plainly_wrong(prior, labels)
+    counts[counts.sum(axis=1) < 2] = 0
     rows = np.bincount(labels, minlength=len(counts)).astype(np.float64)
     return counts.sum(axis=1), _shares(np.tile(rows, (len(counts), 1))), _shares(counts)
 
@@ -167,8 +181,11 @@ def _spread(observed: FloatArray, found: FloatArray, weights: FloatArray) -> flo
 
 
 def _by_chance(found: FloatArray, weights: FloatArray) -> float:
-    """Weighted sum of squares that labels scatter where each class's fall by these shares, (K, K) and (K,)."""
-    return float((1 - np.square(found).sum(axis=1)) @ (weights > 0))
+    """Weighted sum of squares that labels scatter of which these shares were found, (K, K), among so many, (K,).
+
+    Shares that were found among few labels are further apart than those by which they fell (Bessel's correction).
+    """
+    return float((1 - np.square(found).sum(axis=1)) @ (weights / np.maximum(weights - 1, 1)))
 
 
 def _freedom(usual: FloatArray) -> FloatArray:

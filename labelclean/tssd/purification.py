@@ -28,6 +28,9 @@ META_SHARE = 0.5
 GOLDEN_WEIGHT = 3.0
 """What a pair from a golden row counts against one from the certain set."""
 
+EVEN_SHARE = 1e-3
+"""Of the wrong labels that are drawn for a lesson, the share that falls on all classes alike."""
+
 MIN_PAIRS = 5
 """Right pairs and wrong pairs that a classifier needs; with fewer the consensus judges."""
 
@@ -199,8 +202,12 @@ def training_pairs(
 def draw_wrong(chances: FloatArray, labels: IntArray, rng: np.random.Generator) -> IntArray:
     """A label for each row other than its own, (N,), drawn with the chances of the classes, (N, K)."""
     num_rows, num_classes = chances.shape
-    confusions = chances + 1e-4
-    confusions[np.arange(num_rows), labels] = 0
+    rows = np.arange(num_rows)
+    confusions = chances.copy()
+    confusions[rows, labels] = 0
+    confusions /= np.maximum(confusions.sum(axis=1, keepdims=True), EPSILON)
+    confusions += EVEN_SHARE / num_classes
+    confusions[rows, labels] = 0
     steps = np.cumsum(confusions / confusions.sum(axis=1, keepdims=True), axis=1)
     drawn = (steps < rng.random((num_rows, 1))).sum(axis=1)
     last_other = np.where(labels == num_classes - 1, num_classes - 2, num_classes - 1)

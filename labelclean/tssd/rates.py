@@ -113,13 +113,20 @@ class WrongLabels:
         return np.where(self.known, self.is_wrong, 1 - p)
 
     def _corrected(self, rows: BoolArray, draws: list[BoolArray]) -> tuple[float, float]:
-        """Share of wrong labels among the rows of a mask, and its variance: of all draws, the surer the weightier."""
+        """Share of wrong labels among the rows of a mask, and its variance, by all draws.
+
+        A draw counts by what its chances alone would let an estimate scatter. Its own variance knows what was found:
+        that is least where nothing surprising was, and such draws would have it all.
+        """
+        if self.known[rows].all():
+            return float(self.is_wrong[rows].mean()), 0.0
+        scatter = np.array([_scatter(self.chances[golden]).sum() for golden in draws])
         found = np.array([self._corrected_by(golden, rows) for golden in draws])
         values, variances = found.T
-        if not variances.all():  # a draw that left nothing to chance
-            return float(values[variances.argmin()]), 0.0
-        weights = 1 / variances / (1 / variances).sum()
-        return float(weights @ values), float(1 / (1 / variances).sum())
+        if not scatter.all():  # a draw that left nothing to chance
+            return float(values[scatter.argmin()]), 0.0
+        weights = 1 / scatter / (1 / scatter).sum()
+        return float(weights @ values), float(np.square(weights) @ variances)
 
     def _corrected_by(self, golden: BoolArray, rows: BoolArray) -> tuple[float, float]:
         """Share of wrong labels among the rows of a mask, and its variance, by one draw of golden rows.
@@ -140,13 +147,21 @@ class WrongLabels:
         mean = float(weights @ surprises)
         number = len(surprises)
         spread = np.square(surprises - mean) * number / (number - 1)
-        # of rows that were sure to be chosen nothing is left to chance
-        scale = np.square(weights) * (1 - chances)
+        scale = _scatter(chances)
         variance = max(float(scale @ spread), float(scale @ (self.blind * (1 - self.blind))[golden]))
         of_others = float(np.clip(1 - self.blind[others].mean() + mean, 0, 1))
         share = others.sum() / rows.sum()
         value = share * of_others + float(self.is_wrong[settled].sum()) / float(rows.sum())
         return float(value), float(share**2 * variance)
+
+
+def _scatter(chances: FloatArray) -> FloatArray:
+    """What each of some drawn rows adds to the variance of their mean, in those of single rows, (G,).
+
+    Of rows that were sure to be chosen nothing is left to chance.
+    """
+    weights = 1 / chances / (1 / chances).sum()
+    return np.asarray(np.square(weights) * (1 - chances))
 
 
 def pooled(values: Sequence[float], *, within: float, shared: float = 0.0) -> Estimate:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, FloatArray, IntArray
+from labelclean.tssd.numbers import softmax
 
 LEAST_WEIGHT = 0.1
 """What any row counts at least."""
@@ -73,10 +74,10 @@ def make_lesson(
     """
     guesses = sharpen(prior, temperature=temperature)
     rows = np.arange(len(labels))
-    others = guesses.copy()
-    others[rows, labels] = EPSILON
-    others /= others.sum(axis=1, keepdims=True)
-    targets = (1 - p_clean)[:, None] * others
+    others = prior.copy()
+    others[rows, labels] = 0
+    others /= np.maximum(others.sum(axis=1, keepdims=True), EPSILON)
+    targets = (1 - p_clean)[:, None] * sharpen(others, temperature=temperature)
     targets[rows, labels] += p_clean
     known = golden != UNKNOWN
     targets[known] = np.eye(prior.shape[1])[golden[known]]
@@ -91,8 +92,7 @@ def make_lesson(
 
 def sharpen(probs: FloatArray, *, temperature: float) -> FloatArray:
     """probs ** (1 / temperature), normalised, (N, K). Source: MixMatch (NeurIPS 2019)."""
-    powered = np.power(np.maximum(probs, 1e-12), 1 / temperature)
-    return np.asarray(powered / powered.sum(axis=1, keepdims=True))
+    return softmax(np.log(np.maximum(probs, 1e-12)) / temperature)
 
 
 def correct_prior(probs: FloatArray, prior: FloatArray) -> FloatArray:

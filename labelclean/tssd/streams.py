@@ -22,6 +22,12 @@ AFFINITY_SCALE = 10.0
 VOTE_FLOOR = 1e-2
 """Added to every class's votes: no neighbour's vote is proof."""
 
+ROUNDING = 1e-4
+"""Of a class's sum of directions, what may be left of it by rounding once a group that is all of it is taken out."""
+
+BLOCK_ROWS = 4096
+"""Rows of groups that are looked at together, about."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Consensus:
@@ -56,9 +62,9 @@ def neighbor_votes(
         trust: the weight of each row's vote, (N,), non-negative.
         labels: the labels whose share of the votes is wanted, (N,).
     Returns:
-        Votes per class divided by the class's frequency among trusted rows and normalised, (N, K); and the plain
-        share of the votes that each row's own label gets, (N,). Each class counts as k rows larger than it is: else the
-        vote of a label that only one row has would count a thousandfold.
+        Votes per class divided by the class's frequency among trusted rows and normalised, (N, K); and the plain share
+        of the votes that each row's own label gets, (N,), NaN where there are none. Each class counts as k rows larger
+        than it is: else the vote of a label that only one row has would count a thousandfold.
     """
     num_rows, k = neighbor_rows.shape
     weights = np.maximum(similarities, 0) * trust[neighbor_rows]
@@ -67,7 +73,8 @@ def neighbor_votes(
     raw = np.asarray(counts, dtype=np.float64).reshape(num_rows, num_classes)
     share = np.bincount(voters, weights=trust, minlength=num_classes) / max(trust.sum(), EPSILON)
     votes = raw / (share + k / num_rows) + VOTE_FLOOR
-    agreement = of_label(raw, labels) / np.maximum(raw.sum(axis=1), EPSILON)
+    total = raw.sum(axis=1)
+    agreement = np.divide(of_label(raw, labels), total, out=np.full(num_rows, np.nan), where=total > EPSILON)
     return votes / votes.sum(axis=1, keepdims=True), agreement
 
 
@@ -94,10 +101,9 @@ def prototype_affinity(
     own = of_label(affinity, labels) * norms[labels]
     rest = np.sqrt(np.maximum(norms[labels] ** 2 - 2 * trust * own + trust**2, 0))
     affinity[np.arange(len(labels)), labels] = np.where(rest > EPSILON, (own - trust) / np.maximum(rest, EPSILON), 0)
-    members = in_company(groups)
-    if len(members):
-        weighted = features[members] * trust[members, None].astype(features.dtype)
-        for rows, classes, directions in _without_group(weighted, sums, labels, groups, members):
+    for block in _whole_groups(in_company(groups), groups):
+        weighted = features[block] * trust[block, None].astype(features.dtype)
+        for rows, classes, directions in _without_group(weighted, sums, labels, groups, block):
             affinity[rows[:, None], classes] = features[rows] @ directions.T
     return np.asarray(affinity)
 
@@ -109,6 +115,15 @@ def _rows_by_class(labels: IntArray) -> Iterator[tuple[int, IntArray]]:
     yield from zip(found.tolist(), np.split(order, starts[1:]), strict=True)
 
 
+def _whole_groups(members: IntArray, groups: IntArray) -> list[IntArray]:
+    """Rows in groups of several, (G,), in blocks of whole groups, in the order of the groups."""
+    in_order = members[np.argsort(groups[members], kind="stable")]
+    ends = np.append(np.flatnonzero(np.diff(groups[in_order])) + 1, len(in_order))
+    wanted = np.arange(BLOCK_ROWS, len(in_order), BLOCK_ROWS)
+    blocks = np.split(in_order, np.unique(ends[np.searchsorted(ends, wanted)]))
+    return [block for block in blocks if len(block)]
+
+
 def _without_group(
     weighted: FloatArray, sums: FloatArray, labels: IntArray, groups: IntArray, members: IntArray
 ) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
@@ -118,7 +133,7 @@ def _without_group(
         weighted: features times trust of the rows in question, (G, D).
         sums: of each class, (K, D).
         labels, groups: (N,) both.
-        members: rows in groups of several, (G,).
+        members: rows in groups of several, all of each, in the order of the groups, (G,).
     Yields:
         A group's rows (R,), its classes (C,) and directions of length one, or 0 where nothing is left, (C, D).
     """
@@ -129,11 +144,11 @@ def _without_group(
     of_group, of_class = np.divmod(kept, len(sums))
     counts = csr_matrix((np.ones(len(members), dtype=weighted.dtype), (part, np.arange(len(members)))))
     rest = sums[of_class] - counts @ weighted
-    lengths = np.linalg.norm(rest, axis=1, keepdims=True)
-    rest = np.where(lengths > EPSILON, rest / np.maximum(lengths, EPSILON), 0).astype(weighted.dtype)
-    in_order = members[np.argsort(groups[members], kind="stable")]
-    places, parts = (np.flatnonzero(np.diff(number)) + 1 for number in (groups[in_order], of_group))
-    yield from zip(np.split(in_order, places), np.split(of_class, parts), np.split(rest, parts), strict=True)
+    lengths = np.linalg.norm(rest, axis=1)
+    is_left = lengths > ROUNDING * np.linalg.norm(sums, axis=1)[of_class]
+    rest = np.where(is_left[:, None], rest / np.maximum(lengths, EPSILON)[:, None], 0).astype(weighted.dtype)
+    places, parts = (np.flatnonzero(np.diff(number)) + 1 for number in (groups[members], of_group))
+    yield from zip(np.split(members, places), np.split(of_class, parts), np.split(rest, parts), strict=True)
 
 
 def loss_scores(views: Sequence[View]) -> list[FloatArray]:
