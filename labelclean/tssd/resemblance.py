@@ -25,7 +25,7 @@ LARGEST = 1.5
 MOST_CLASSES, MOST_SCORES = 30, 100_000
 """With more classes s stays 0, since fitting it takes N K**2 steps; rows with more scores are drawn from at random."""
 
-CONCENTRATED = 0.35
+CONCENTRATED = 0.65
 """Concentration from which on s stays 0: T alone says where mistakes fall. Models that were taught such labels expect
 the wrong ones, and would explain by the image what the class explains."""
 
