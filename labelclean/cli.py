@@ -6,7 +6,6 @@ remedy, or findings with `check --strict`; 2 an unreadable command line; 130 int
 
 from __future__ import annotations
 
-import errno
 import io
 import re
 import sys
@@ -20,7 +19,7 @@ from typer.core import TyperGroup
 import labelclean
 from labelclean import console, options
 from labelclean.config import FitConfig, read_toml, refuse_idle, resolve
-from labelclean.errors import FitInterruptedError, LabelcleanError, ResourceError
+from labelclean.errors import FitInterruptedError, explain
 
 CHECK_SIZE = 8
 """Side in pixels to which `check` decodes: files are read to the end, little is kept."""
@@ -295,7 +294,7 @@ def main() -> None:
         console.show_interrupt("")
         sys.exit(130)
     except Exception as error:
-        explained = _explained(error)
+        explained = explain(error)
         if explained is None:
             raise
         if explained is not error:
@@ -304,31 +303,6 @@ def main() -> None:
             console.show_traceback()
         console.show_error(explained)
         sys.exit(1)
-
-
-def _explained(error: Exception) -> LabelcleanError | None:
-    """The error as one with a remedy; None for those that are our own mistakes."""
-    if isinstance(error, LabelcleanError):
-        return error
-    if _is_out_of_memory(error):
-        return ResourceError(
-            f"out of memory: {str(error) or 'the machine has no more'}",
-            hint="Lower --image-size, or --batch-size where the backbone is trained, or use a smaller --backbone.",
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(
-            f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space there, or write to another disk."
-        )
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return ResourceError(f"{error.filename}: {error.strerror}", hint="Check the path, and that you may use it.")
-    return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also as torch says it, on a GPU by a class of its own, on the CPU in words alone."""
-    if isinstance(error, RuntimeError):
-        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError)
 
 
 def _settings(params: Mapping[str, Any], file: Path | None) -> tuple[FitConfig, set[str]]:

@@ -12,6 +12,7 @@ The command line catches the base class in one place, prints message and hint, a
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -67,3 +68,28 @@ def why_unreadable(error: Exception) -> str:
         return "no such file"
     told = error.strerror if isinstance(error, OSError) else None
     return told or next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def explain(error: Exception) -> LabelcleanError | None:
+    """The error as one with a remedy; None for those that are our own mistakes."""
+    if isinstance(error, LabelcleanError):
+        return error
+    if _is_out_of_memory(error):
+        return ResourceError(
+            f"out of memory: {str(error) or 'the machine has no more'}",
+            hint="Lower --image-size, or --batch-size where the backbone is trained, or use a smaller --backbone.",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(
+            f"{error.filename or 'the disk'}: {error.strerror}", hint="Free some space there, or write to another disk."
+        )
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return ResourceError(f"{error.filename}: {error.strerror}", hint="Check the path, and that you may use it.")
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also as torch says it, on a GPU by a class of its own, on the CPU in words alone."""
+    if isinstance(error, RuntimeError):
+        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError)

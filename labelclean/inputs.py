@@ -174,7 +174,6 @@ def given_labels(manifest: Manifest, files: IntArray, rows: IntArray, config: Fi
     Raises:
         InputError: all rows are in one group.
     """
-
     given = manifest.label_ids[rows]
     groups = join_groups(manifest.group_ids[rows], files)
     if not groups.any():

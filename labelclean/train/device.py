@@ -10,7 +10,6 @@ import dataclasses
 import sys
 import time
 
-import numpy as np
 import torch
 
 from labelclean.config import FitConfig
@@ -95,8 +94,9 @@ class ImageStore:
         self.resident: torch.Tensor | None = None
         if device.type == "cuda" and num_bytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.resident = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, device=device)
-            for block in np.split(np.arange(len(rows)), np.arange(LOADED_ROWS, len(rows), LOADED_ROWS)):
-                self.resident[block[0] : block[-1] + 1] = torch.from_numpy(pixels[rows[block]])
+            for start in range(0, len(rows), LOADED_ROWS):
+                block = slice(start, start + LOADED_ROWS)
+                self.resident[block] = torch.from_numpy(pixels[rows[block]])
         self.pixels = pixels
 
     def batch(self, rows: IntArray) -> torch.Tensor:

@@ -143,8 +143,7 @@ class WrongLabels:
         others = rows & ~settled
         chances = self.chances[golden]
         surprises = self.is_wrong[golden] - (1 - self.blind[golden])
-        weights = 1 / chances / (1 / chances).sum()
-        mean = float(weights @ surprises)
+        mean = float(_weights(chances) @ surprises)
         number = len(surprises)
         spread = np.square(surprises - mean) * number / (number - 1)
         scale = _scatter(chances)
@@ -160,8 +159,12 @@ def _scatter(chances: FloatArray) -> FloatArray:
 
     Of rows that were sure to be chosen nothing is left to chance.
     """
-    weights = 1 / chances / (1 / chances).sum()
-    return np.asarray(np.square(weights) * (1 - chances))
+    return np.square(_weights(chances)) * (1 - chances)
+
+
+def _weights(chances: FloatArray) -> FloatArray:
+    """Of drawn rows in a mean: by the rows for which each stands, 1 / chance, together 1, (G,)."""
+    return np.asarray(1 / chances / (1 / chances).sum())
 
 
 def pooled(values: Sequence[float], *, within: float, shared: float = 0.0) -> Estimate:
