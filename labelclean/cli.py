@@ -38,7 +38,8 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    epilog="Exit codes: 0 done, 1 an error with cause and remedy, 2 an unreadable command line, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error with cause and remedy, or findings with check --strict, "
+    "2 an unreadable command line, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

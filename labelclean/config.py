@@ -127,7 +127,7 @@ class FitConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(
-                    f"{name}: {value:g} is not from {low:g} to {high:.10g}", hint=f"Set {name} within that range."
+                    f"{name}: {value:.10g} is not from {low:g} to {high:.10g}", hint=f"Set {name} within that range."
                 )
         for lower, upper in (("distrust", "trust"), ("trust", "certain")):
             low, high = getattr(self, lower), getattr(self, upper)

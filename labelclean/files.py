@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -42,7 +43,8 @@ def write_atomically(
         temporary.chmod(0o666 & ~_umask())
         _bring_to_disk(temporary)
         temporary.replace(file)
-        _bring_to_disk(file.parent)
+        with suppress(OSError):  # the file is there; not all file systems bring folders to disk
+            _bring_to_disk(file.parent)
     except OSError as error:
         raise ResourceError(f"{file}: cannot be written: {error.strerror or error}", hint=hint) from error
     finally:

@@ -97,7 +97,7 @@ def _fit_in(
 ) -> None:
     """Judge every row and write the files of a finished run; see `run_fit`."""
     with _cleared_on_failure(folder, resume=resume):
-        config = _begin(folder, config, chosen, resume=resume)
+        config = _begin(folder, images_dir, config, chosen, resume=resume)
         device, spec = _prepare_model(config, manifest, images_dir, reporter)
         watch.lap("prepare")
         inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
@@ -128,17 +128,19 @@ def _cleared_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[None]:
         raise
 
 
-def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, resume: bool) -> FitConfig:
+def _begin(
+    folder: RunFolder, images_dir: Path, config: FitConfig, chosen: Collection[str], *, resume: bool
+) -> FitConfig:
     """Open the checkpoint; the settings of the run, which are its own earlier ones where it is resumed.
 
     Raises:
         RunFolderError: it is resumed with other settings, or by another version.
     """
-    stored, maker = folder.checkpoint / "config.toml", folder.checkpoint / "version"
+    stored = folder.checkpoint / "config.toml"
     if resume and stored.exists():
         from labelclean.train.checkpoint import Checkpoint
 
-        version = maker.read_text(encoding="utf-8") if maker.exists() else "of an unknown version"
+        version = folder.version.read_text(encoding="utf-8") if folder.version.exists() else "of an unknown version"
         if version != __version__:
             raise RunFolderError(
                 f"{folder.path}: the unfinished run is of labelclean {version}, this is {__version__}",
@@ -152,7 +154,8 @@ def _begin(folder: RunFolder, config: FitConfig, chosen: Collection[str], *, res
                 hint="Resume with the same settings, or none, or start anew with --overwrite.",
             )
     else:
-        write_text(maker, __version__)
+        write_text(folder.version, __version__)
+        write_text(folder.subject, images_dir.resolve().name)
     write_config(stored, config)
     return config
 

@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.data.images import Decoded, decode_all, open_map
+from labelclean.data.images import Decoded, decode_all, digest_of_file, open_map
 from labelclean.data.inspect import SMALL_CLASS, alike_classes, nameless_classes, tell_columns
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
-from labelclean.records import Fault, IntArray, Labels, Manifest, Reporter
+from labelclean.records import ByteArray, Fault, IntArray, Labels, Manifest, Reporter
 from labelclean.results.run_folder import RunFolder
 from labelclean.train.folds import assign_folds, join_groups
+
+IMAGES_COMPARED = 64
+"""Files that an interrupted run has decoded are compared with those that are there now: so many of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,7 @@ def _decoded(
                     f"{size} px",
                     hint=f"See that the images are where they were, in {images_dir}, or start anew with --overwrite.",
                 )
+            _refuse_other_images(manifest, images_dir, folder, kept["digests"])
             faults = {int(row): Fault(**fault) for row, fault in json.loads(str(kept["faults"])).items()}
             pixels = open_map(cache, (manifest.num_rows, size, size, 3))
             return Decoded(pixels, kept["digests"], faults)
@@ -166,6 +170,22 @@ def _decoded(
 
     write_atomically(facts, write)
     return decoded
+
+
+def _refuse_other_images(manifest: Manifest, images_dir: Path, folder: RunFolder, digests: ByteArray) -> None:
+    """Stop where images are not those that were decoded, by a few of them.
+
+    Args:
+        digests: of every row's file, (M, DIGEST_BYTES), zero where there was none.
+    """
+    there = np.flatnonzero(digests.any(axis=1))
+    for row in there[np.linspace(0, len(there) - 1, min(len(there), IMAGES_COMPARED)).astype(int)].tolist():
+        path = manifest.paths[row].as_py()
+        if not np.array_equal(digest_of_file(images_dir / path), digests[row]):
+            raise RunFolderError(
+                f"{images_dir / path}: not the image that the unfinished run {folder.path} has decoded",
+                hint="Resume with the same images, or start anew with --overwrite.",
+            )
 
 
 def given_labels(manifest: Manifest, files: IntArray, rows: IntArray, config: FitConfig) -> Labels:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from labelclean.results.claim import LOCK
 from labelclean.results.run_folder import RunFolder
 
 
@@ -13,7 +12,7 @@ def started(path: str, *, at: float = 1000.0) -> RunFolder:
     """A run that has come to a checkpoint."""
     folder = RunFolder(Path(path))
     folder.checkpoint.mkdir(parents=True)
-    files = [folder.checkpoint / name for name in ("state", LOCK)]  # the lock of a killed run is left, and free
+    files = [folder.checkpoint / "state", folder.lock]  # the lock of a killed run is left, and free
     for file in files:
         file.write_text("")
     for file in (*files, folder.checkpoint):

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from labelclean.errors import ConfigError, FitInterruptedError, ResourceError, RunFolderError
-from labelclean.results.claim import LOCK, claim
+from labelclean.results.claim import claim
 from labelclean.results.run_folder import RunFolder
 from tests.folders import ended, started
 
@@ -57,7 +57,7 @@ def test_overwrite_removes_the_checkpoint_and_keeps_finished_files():
     folder = started("out")
     folder.verdicts.write_text("old verdicts")
     assert chosen(Path("out"), "x", overwrite=True, resume=False) == folder
-    assert {path.name for path in folder.checkpoint.iterdir()} == {"begun", LOCK}
+    assert {path.name for path in folder.checkpoint.iterdir()} == {"begun", "lock"}
     assert folder.verdicts.read_text() == "old verdicts"
 
 
@@ -178,6 +178,21 @@ def test_folders_that_hold_something_else_are_left_alone(overwrite: bool):
     assert Path("photos/a.jpg").exists()
 
 
+@pytest.mark.parametrize("flags", [{"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}])
+@pytest.mark.parametrize("is_run", [False, True])
+def test_folders_called_checkpoint_are_not_taken_for_ours(flags: dict[str, bool], *, is_run: bool):
+    if is_run:
+        ended("project")
+    Path("project/checkpoint/epoch9").mkdir(parents=True)
+    Path("project/checkpoint/epoch9/best.pt").write_text("precious")
+    Path("project/train.py").write_text("")
+    with pytest.raises(RunFolderError) as caught:
+        chosen(Path("project"), "x", **flags)
+    if not flags["resume"]:
+        assert "left alone" in caught.value.message
+    assert Path("project/checkpoint/epoch9/best.pt").exists()
+
+
 def test_resume_takes_the_newest_unfinished_run_of_that_name():
     started("runs/pets", at=3000)
     started("runs/pets-2", at=2000)
@@ -186,6 +201,13 @@ def test_resume_takes_the_newest_unfinished_run_of_that_name():
     assert chosen(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
     with pytest.raises(RunFolderError, match="no unfinished run"):
         chosen(None, "cats", overwrite=False, resume=True)
+
+
+def test_resume_takes_no_run_of_a_folder_whose_name_ends_with_a_number():
+    started("runs/pets", at=1000).subject.write_text("pets")
+    started("runs/pets-2", at=2000).subject.write_text("pets-2")
+    assert chosen(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
+    assert chosen(None, "pets-2", overwrite=False, resume=True).path == Path("runs/pets-2")
 
 
 def test_resume_does_not_take_a_run_that_is_worked_on():

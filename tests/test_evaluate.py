@@ -82,6 +82,19 @@ def test_rows_of_one_path_keep_their_true_labels_where_some_are_not_known(finish
     assert (result.num_rows, result.num_wrong) == (2, 0)
 
 
+@pytest.mark.parametrize(
+    ("truth", "num_known"),
+    [([None, "b"], 1), (["b", None], 1), (["a", "b"], 2), (["b"], 3), (["b", "b"], 3), ([None], 0)],
+)
+def test_row_of_a_blank_gets_no_truth_of_another_row(truth: list[str | None], num_known: int):
+    """Of the three rows of x, beside one of y."""
+    manifest = make_manifest(["a", "b", "b", "a"], paths=["x", "x", "x", "y"])
+    table = verdict_table(manifest, make_findings(range(4)), {}, metadata={})
+    known = pa.table({"path": [*["x"] * len(truth), "y"], "true_label": [*truth, "a"]})
+    result = evaluate(table, known)
+    assert (result.num_rows, result.num_without_truth) == (num_known + 1, 3 - num_known)
+
+
 def test_terminal_says_over_which_rows_accuracies_are(finished_run: RunFolder):
     verdicts = read_verdicts(finished_run.verdicts)
     true: list[str | None] = ["cat", "owl", "dog", "dog", "dog", "owl", "dog", "owl", "cat", "cat"]
@@ -121,7 +134,8 @@ def test_rows_that_a_golden_label_decided_are_left_out():
     with pytest.raises(InputError, match="golden labels decided all rows"):
         evaluate(table, truth_of(["a", "b", None, None, "b", None]))
     blind = table.drop_columns(["reason"])
-    assert (evaluate(blind, truth_of(["a", "b", "b", "b", "b", None])).num_rows, result.num_golden) == (5, 3)
+    found = evaluate(blind, truth_of(["a", "b", "b", "b", "b", None]))
+    assert (found.num_rows, found.num_golden) == (5, 0)
 
 
 def test_terminal_of_80_columns_is_wide_enough(finished_run: RunFolder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier
@@ -105,6 +106,23 @@ def test_exif_orientation_turns_the_picture_upright():
     pixels = decode(encoded(image, "JPEG", exif=exif, quality=95), SIZE)
     assert pixels[:, SIZE // 2 + 1 :].mean() > 240
     assert pixels[:, : SIZE // 2 - 1].mean() < 15
+
+
+def test_damaged_exif_spoils_no_sound_picture():
+    image = Image.new("RGB", (40, 20), RED)
+    assert mean_colour(encoded(image, "PNG", exif=b"garbage")) == pytest.approx(RED, abs=4)
+    assert mean_colour(encoded(image, "WEBP", lossless=True, exif=b"garbage")) == pytest.approx(RED, abs=4)
+
+
+def test_odd_exif_entries_do_not_keep_a_picture_from_being_turned():
+    image = Image.new("RGB", (40, 20), RED)
+    image.paste((0, 0, 0), (0, 0, 20, 20))
+    # little-endian TIFF with two entries: a width that is text, and orientation 3, upside down
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2)
+    block += struct.pack("<HHI4s", 0x0100, 2, 4, b"inc\0") + struct.pack("<HHIHH", 0x0112, 3, 1, 3, 0) + bytes(4)
+    pixels = decode(encoded(image, "JPEG", quality=95, exif=block), SIZE)
+    assert pixels[:, 0].mean() > 60
+    assert pixels[:, -1].mean() < 30
 
 
 def test_what_cannot_be_read_is_told_by_row(

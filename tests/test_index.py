@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelclean.data import tables
+from labelclean.data import index, tables
 from labelclean.data.index import count_passed_over, read_manifest
 from labelclean.data.tables import read_table
 from labelclean.errors import ConfigError, InputError
@@ -254,6 +255,42 @@ def test_json_strings_that_look_like_dates_stay_strings(read: Read):
     assert manifest.extra["taken"].to_pylist() == ["2020-01-02"]
 
 
+def test_json_dates_within_lists_and_objects_stay_strings(read: Read):
+    row = (
+        '{"path": "a", "label": "x", "days": ["2020-01-02"], "of": {"when": "2020-01-03", "n": 4, "at": [{"d": null}]}}'
+    )
+    manifest = read("l.jsonl", f"{row}\n{row.replace('null', chr(34) + '2020-01-04' + chr(34))}\n")
+    assert manifest.extra["days"].to_pylist() == [["2020-01-02"]] * 2
+    assert manifest.extra["of"].to_pylist() == [
+        {"when": "2020-01-03", "n": 4, "at": [{"d": day}]} for day in (None, "2020-01-04")
+    ]
+
+
+@pytest.mark.parametrize("content", ["{}", "[{}]", '{"a": {}}'])
+def test_columns_that_parquet_cannot_hold_are_refused_before_anything_is_trained(read: Read, content: str):
+    with pytest.raises(InputError, match=r"column meta, of type .*Parquet") as caught:
+        read("l.jsonl", f'{{"path": "a", "label": "x", "meta": {content}}}\n')
+    assert "Remove the column" in caught.value.hint
+
+
+def test_views_become_usual_types(read: Read):
+    views = pa.array(["x", None, "y"], pa.string_view())
+    table = pa.table({"path": ["a", "b", "c"], "label": views, "note": views, "raw": views.cast(pa.binary_view())})
+    manifest = read("l.parquet", table)
+    assert manifest.labels.to_pylist() == ["x", None, "y"]
+    assert manifest.extra.schema.types == [pa.string(), pa.binary()]
+    assert manifest.extra["note"].take([2, 1]).to_pylist() == ["y", None]
+
+
+@pytest.mark.parametrize("number", ["12345678901234567890", "9007199254740993.0"])
+def test_numbers_that_were_rounded_are_no_labels(read: Read, number: str):
+    with pytest.raises(InputError, match=r"l\.jsonl, column label: \d+ is so large") as caught:
+        read("l.jsonl", f'{{"path": "a", "label": {number}}}\n{{"path": "b", "label": 2.0}}\n')
+    assert "in quotes" in caught.value.hint
+    exact = read("l.jsonl", '{"path": "a", "label": 9007199254740993}\n{"path": "b", "label": 9007199254740992}\n')
+    assert exact.class_names == ("9007199254740992", "9007199254740993")
+
+
 def test_parquet_below_a_partition_folder_gets_no_column_from_it(tmp_path: Path):
     folder = tmp_path / "split=train"
     folder.mkdir()
@@ -272,6 +309,21 @@ def test_paths_that_leave_the_folder_are_refused(read: Read, path: str):
     manifest = read("l.csv", f"path,label\n{path},x\nb,x\n")
     assert {row: fault.kind for row, fault in manifest.faults.items()} == {0: "path_outside"}
     assert path in manifest.faults[0].message
+
+
+@pytest.mark.parametrize("path", ["..\\..\\a.png", "D:\\x\\a.png", "C:/other/a.png", "\\\\server\\share\\a.png"])
+def test_paths_that_leave_the_folder_on_windows(read: Read, path: str, monkeypatch: pytest.MonkeyPatch):
+    """Elsewhere a backslash is a letter like others."""
+    content = f"path,label\n{path},x\nsub\\b.png,x\nsub/c.png,x\n"
+    assert not read("l.csv", content).faults
+    monkeypatch.setattr(index, "SYSTEM", ntpath)
+    assert {row: fault.kind for row, fault in read("l.csv", content).faults.items()} == {0: "path_outside"}
+
+
+def test_folder_that_paths_leave_is_named_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("l.csv").write_text("path,label\n../a,x\n")
+    assert read_manifest(Path(), Path("l.csv")).faults[0].message.endswith("Give paths below ./.")
 
 
 def test_paths_within_the_folder_are_taken_however_spelt(read: Read, image_folder: Path):
@@ -310,6 +362,32 @@ def test_golden_file_adds_to_the_column_and_wins(read: Read, write: Write):
     golden = write("golden.csv", "file_name,label\nb,y\nc,x\nc,x \na,\n")
     manifest = read("l.csv", "path,label,golden\na,x,x\nb,x,x\nc,y,\n", golden=[golden])
     assert [manifest.class_names[number] for number in manifest.golden_ids] == ["x", "y", "x"]
+
+
+def test_golden_label_of_the_column_is_of_every_row_of_its_path(read: Read, write: Write):
+    content = "path,label,golden,chance\na,x,,\na,y,x,0.5\nb,y,,\n"
+    manifest = read("l.csv", content)
+    assert manifest.golden_ids.tolist() == [0, 0, -1]
+    np.testing.assert_array_equal(manifest.golden_chances, [0.5, 0.5, np.nan])
+    with pytest.raises(InputError, match=r"l\.csv: a has the golden labels y and x"):
+        read("l.csv", content.replace("a,x,,", "a,x,y,"))
+
+
+def test_index_is_not_its_own_golden_file(read: Read, write: Write):
+    content = "path,label\na,x\nb,y\nc,x\n"
+    with pytest.raises(InputError, match="leave nothing to judge") as caught:
+        read("l.csv", content, golden=[write("golden.csv", content)])
+    assert "not the index again" in caught.value.hint
+    for other in ("path,label\na,x\n", content.replace("b,y", "b,x")):
+        assert read("l.csv", content, golden=[write("golden.csv", other)]).golden_ids[0] == 0
+
+
+@pytest.mark.parametrize("name", ["golden", "group"])
+def test_column_that_is_named_as_the_labels_is_nothing_else(read: Read, name: str):
+    manifest = read("l.csv", f"path,label,{name}\na,x,cat\nb,y,dog\n", label_column=name)
+    assert manifest.class_names == ("cat", "dog")
+    assert manifest.golden_ids.tolist() == manifest.group_ids.tolist() == [-1, -1]
+    assert set(manifest.columns) == {"paths", "labels"}
 
 
 def test_several_golden_files_are_joined(read: Read, write: Write):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,6 +255,24 @@ def test_images_of_another_size_are_refused(data: Path, tmp_path: Path, run: Run
     assert "decoded its images to" in err
     (tmp_path / "images").rmdir()
     (tmp_path / "images").symlink_to(data / "images")
+    assert run(*words, "--resume")[0] == 0
+
+
+@pytest.mark.parametrize("other", ["other picture", "no picture"])
+def test_other_images_are_refused(data: Path, tmp_path: Path, run: Run, other: str):
+    shutil.copytree(data / "images", tmp_path / "images")
+    words = ("fit", tmp_path / "images", data / "labels.csv", "--out", "run", "--quiet", "--config", data / "fit.toml")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        assert run(*words)[0] == 130
+    if other == "other picture":
+        shutil.copy(tmp_path / "images" / "01.png", tmp_path / "images" / "00.png")
+    else:
+        (tmp_path / "images" / "00.png").unlink()
+    code, _, err = run(*words, "--resume")
+    assert code == 1
+    assert "00.png: not the image that the unfinished run run has decoded" in " ".join(err.split())
+    shutil.copytree(data / "images", tmp_path / "images", dirs_exist_ok=True)
     assert run(*words, "--resume")[0] == 0
 
 

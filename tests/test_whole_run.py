@@ -176,12 +176,14 @@ def test_flipped_labels_are_found_with_enough_training(data: Path, tmp_path: Pat
 @pytest.mark.parametrize("judge", ["self", "peer", "crossfit"])
 def test_thorough_with_every_judge(data: Path, tmp_path: Path, judge: str):
     """From pre-trained weights: rounds on frozen features first."""
-    weights = ("--weights", data / "weights.safetensors")
     out = tmp_path / "run"
-    assert call(*fit_words(data, out, "--effort", "thorough", "--judge", judge, *weights)) == 0
+    (tmp_path / "fit.toml").write_text(SETTINGS.replace("\nrounds = 2", ""))
+    words = ("fit", data / "images", data / "labels.csv", "--config", tmp_path / "fit.toml", "--quiet", "--out", out)
+    words += ("--weights", data / "weights.safetensors", "--effort", "thorough", "--judge", judge)
+    assert call(*words) == 0
     assert_sound(out, NUM_IMAGES + len(FAULTS))
     history = read_history(RunFolder(out)).to_pandas()
-    assert history["stage"].tolist() == ["frozen"] * 2 + ["finetune"] * 2
+    assert history["stage"].tolist() == ["frozen"] * 2 + ["finetune"] * 4
     frozen_passes = 2 * NUM_IMAGES
     assert image_passes(out)["forward"] == history["forward_passes"].sum() + frozen_passes
     assert image_passes(out)["backward"] == history["backward_passes"].sum() > 0
@@ -209,11 +211,12 @@ def test_frozen_rounds_end_when_nothing_moves(data: Path, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("setting", ['streams = "mixture"', "purification = false", "mixup = 0", "batch_size = 7"])
-def test_other_settings(data: Path, tmp_path: Path, setting: str):
+def test_other_settings(data: Path, small_run: Path, tmp_path: Path, setting: str):
     (tmp_path / "fit.toml").write_text(f"{SETTINGS}\n{setting}\n")
     words = ("fit", data / "images", data / "labels.csv", "--config", tmp_path / "fit.toml", "--quiet")
     assert call(*words, "--out", tmp_path / "run") == 0
     assert_sound(tmp_path / "run", NUM_IMAGES + len(FAULTS))
+    assert not same_verdicts(small_run, tmp_path / "run")
 
 
 # --- the forms of the input
@@ -258,8 +261,11 @@ def test_groups_are_taken_and_one_group_alone_is_refused(data: Path, tmp_path: P
     index = sound_rows(data)
     index.assign(group=index.index // 6).to_csv("grouped.csv", index=False)
     index.assign(group="all").to_csv("one.csv", index=False)
-    assert run(*fit_words(data, tmp_path / "run", index=Path("grouped.csv")))[0] == 0
-    assert_sound(tmp_path / "run", NUM_IMAGES)
+    index.to_csv("single.csv", index=False)
+    for name in ("grouped", "single"):
+        assert run(*fit_words(data, tmp_path / name, index=Path(f"{name}.csv")))[0] == 0
+    assert_sound(tmp_path / "grouped", NUM_IMAGES)
+    assert (frame_of(tmp_path / "grouped")["p_clean"] != frame_of(tmp_path / "single")["p_clean"]).any()
     code, _, err = run(*fit_words(data, tmp_path / "one", index=Path("one.csv")))
     assert code == 1
     assert "one group" in err

@@ -46,25 +46,24 @@ class GoldenLabel:
 def golden_rows(
     own: pa.ChunkedArray, chances: pa.ChunkedArray, files: Sequence[Path], paths: pa.ChunkedArray, source: str
 ) -> dict[int, GoldenLabel]:
-    """The golden label of each row that has one; that of a file wins over the index's own column.
+    """The golden label of each row whose path has one; that of a file wins over the index's own column.
 
     Args:
         own, chances: the index's own golden labels and the chances with which their rows were chosen, (N,) both.
     Raises:
         InputError: a chance is none, a file cannot be used, names a path that is not in the index, or contradicts
-            itself or another.
+            itself or another, or the index contradicts itself.
     """
-    found = {
-        row: GoldenLabel(label, source, row, _chance(chance, f"{source} row {row}"))
-        for row, (label, chance) in enumerate(zip(own.to_pylist(), chances.to_pylist(), strict=True))
-        if label is not None
-    }
-    if not files:
-        return found
     rows = paths.to_pylist()
-    entries = (entry for draw, file in enumerate(files, start=1) for entry in _golden_file(file, draw))
-    by_path = _joined(entries, known=set(rows))
-    return found | {row: by_path[path] for row, path in enumerate(rows) if path in by_path}
+    of_index = (
+        (path, GoldenLabel(label, source, row, _chance(chance, f"{source} row {row}")))
+        for row, (path, label, chance) in enumerate(zip(rows, own.to_pylist(), chances.to_pylist(), strict=True))
+        if path is not None and label is not None
+    )
+    of_files = (entry for draw, file in enumerate(files, start=1) for entry in _golden_file(file, draw))
+    known = set(rows)
+    by_path = _joined(of_index, known=known) | _joined(of_files, known=known)
+    return {row: by_path[path] for row, path in enumerate(rows) if path in by_path}
 
 
 def _joined(entries: Iterable[tuple[str, GoldenLabel]], *, known: set[str | None]) -> dict[str, GoldenLabel]:
@@ -162,6 +161,22 @@ def golden_ids(trusted: Mapping[int, GoldenLabel], names: tuple[str, ...], num_r
             raise _no_class(golden, names)
         ids[row] = number
     return ids
+
+
+def refuse_given_labels(files: Sequence[Path], golden: IntArray, given: IntArray) -> None:
+    """Stop where golden files only repeat the index.
+
+    Args:
+        golden, given: class ids, UNKNOWN where there is none, (N,) both.
+    Raises:
+        InputError: all rows are golden, each as its label is given.
+    """
+    if files and np.array_equal(golden, given):
+        raise InputError(
+            f"{', '.join(map(str, files))}: golden labels of all rows, each as its label is given, leave nothing to "
+            "judge",
+            hint="Give labels that somebody has checked, not the index again.",
+        )
 
 
 def golden_chances(trusted: Mapping[int, GoldenLabel], num_rows: int) -> FloatArray:

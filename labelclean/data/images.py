@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from labelclean.errors import ResourceError
 from labelclean.records import UNKNOWN, ByteArray, Fault, IntArray, Manifest, Reporter, phase
@@ -38,6 +38,17 @@ REMEDIES = {
     errno.ELOOP: "Check its links: they lead back to themselves.",
 }
 """What to do about a file that cannot be read, by the system's error."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings an image upright, by its EXIF orientation."""
 
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels."""
@@ -107,7 +118,7 @@ def decode_all(
                 continue
             try:
                 content = _read_file(images_dir / paths[row])
-                digests[row] = np.frombuffer(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(), np.uint8)
+                digests[row] = _digest(content)
                 pixels[row] = decode(content, size)
             except _UnreadableError as error:
                 message = f"{manifest.source} row {row}: {paths[row]}: {error}"
@@ -199,6 +210,18 @@ def _read_file(path: Path) -> bytes:
     return content
 
 
+def _digest(content: bytes) -> ByteArray:
+    return np.frombuffer(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(), np.uint8)
+
+
+def digest_of_file(path: Path) -> ByteArray:
+    """As in `Decoded.digests`, (DIGEST_BYTES,); zero where the file cannot be read."""
+    try:
+        return _digest(_read_file(path))
+    except _UnreadableError:
+        return np.zeros(DIGEST_BYTES, np.uint8)
+
+
 def decode(content: bytes, size: int) -> ByteArray:
     """RGB pixels of an encoded image, upright, squeezed to a square, (size, size, 3).
 
@@ -212,8 +235,7 @@ def decode(content: bytes, size: int) -> ByteArray:
                 raise _UnreadableError("too_large", f"{width} x {height} pixels. Shrink images beyond 100 megapixels.")
             image.draft("RGB", (2 * size, 2 * size))
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            rgb = to_rgb(upright)
+            rgb = to_rgb(_upright(image))
             return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
     except (_UnreadableError, MemoryError):
         raise
@@ -224,6 +246,20 @@ def decode(content: bytes, size: int) -> ByteArray:
     except Exception as error:  # Pillow's decoders raise nearly any exception on damaged content
         kind = "truncated" if "truncated" in str(error) else "damaged"
         raise _UnreadableError(kind, f"{error or type(error).__name__}. Fetch the image again.") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """An image as its EXIF block says that it is seen; as it is stored where that block is damaged.
+
+    Only its orientation is read: what else is wrong in there says nothing of the pixels.
+    """
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # Pillow raises nearly any on damaged content
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -7,6 +7,8 @@ Nothing here opens an image. Rows that cannot be used are kept and marked, never
 
 from __future__ import annotations
 
+import io
+import ntpath
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -16,15 +18,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
-from labelclean.data.golden import golden_chances, golden_draws, golden_ids, golden_rows
+from labelclean.data.golden import golden_chances, golden_draws, golden_ids, golden_rows, refuse_given_labels
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
-from labelclean.errors import ConfigError, InputError
+from labelclean.errors import ConfigError, InputError, why_unreadable
 from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
 
 COLUMNS = ("paths", "labels", "golden labels", "chances", "groups")
 """What is read from columns of an index."""
+
+SYSTEM = ntpath if os.name == "nt" else posixpath
+"""How paths are taken apart: on Windows there are drives and two separators."""
 
 COMMON_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
 OTHER_SUFFIXES = {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico"}
@@ -59,28 +65,32 @@ def read_manifest(
         _refuse_columns(path_column, label_column)
         path_column, label_column = table.column_names
     path_name, label_name = index_columns(table, path_column, label_column, source=source)
-    golden_name, group_name = usual_column(table, (GOLDEN_NAME,)), usual_column(table, (GROUP_NAME,))
-    chance_name = usual_column(table, (CHANCE_NAME,)) if golden_name else None
+    others = table.select([name for name in table.column_names if name not in (path_name, label_name)])
+    golden_name, group_name = usual_column(others, (GOLDEN_NAME,)), usual_column(others, (GROUP_NAME,))
+    chance_name = usual_column(others, (CHANCE_NAME,)) if golden_name else None
     used = (path_name, label_name, golden_name, chance_name, group_name)
     columns = {what: name for what, name in zip(COLUMNS, used, strict=True) if name and index is not None}
     paths, labels, own_golden, chances, groups = (
         as_strings(table[name], what=f"{source}, column {name}") if name else nothing(table.num_rows) for name in used
     )
+    _refuse_unwritable(others, source)
     names = tuple(sorted(_distinct(labels)))
     label_ids, groups = _number(labels, names), pc.utf8_trim_whitespace(groups)
     trusted = golden_rows(own_golden, chances, golden, paths, source)
+    of_golden = golden_ids(trusted, names, table.num_rows)
+    refuse_given_labels(golden, of_golden, label_ids)
     return Manifest(
         source=source,
         columns=columns,
         paths=paths,
         labels=labels,
         label_ids=label_ids,
-        golden_ids=golden_ids(trusted, names, table.num_rows),
+        golden_ids=of_golden,
         golden_chances=golden_chances(trusted, table.num_rows),
         golden_draws=golden_draws(trusted, table.num_rows),
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
-        extra=table.select([name for name in table.column_names if name not in (path_name, label_name)]),
+        extra=others,
         faults=_label_faults(label_ids, source) | _path_faults(images_dir, paths, source),
     )
 
@@ -92,6 +102,19 @@ def _refuse_columns(path_column: str | None, label_column: str | None) -> None:
         raise ConfigError(
             f"{name}: a folder per class has no columns", hint="Give the index as second argument, or leave it out."
         )
+
+
+def _refuse_unwritable(others: pa.Table, source: str) -> None:
+    """Stop at a column that the verdict file could not take, now and not after the last round."""
+    for name in others.column_names:
+        try:
+            pq.ParquetWriter(io.BytesIO(), others.select([name]).schema).close()
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{source}: column {name}, of type {others[name].type}, cannot be written as Parquet: "
+                f"{why_unreadable(error)}",
+                hint="Remove the column; verdicts have a column row, by which it is joined again.",
+            ) from error
 
 
 def index_columns(
@@ -212,16 +235,16 @@ def _distinct(values: pa.ChunkedArray) -> tuple[str, ...]:
 def _path_faults(images_dir: Path, paths: pa.ChunkedArray, source: str) -> dict[int, Fault]:
     """Rows whose path is missing or leaves the image folder. Links inside the folder may point anywhere."""
     faults = {}
-    root = posixpath.join(posixpath.abspath(images_dir.as_posix()), "")
+    root, shown = SYSTEM.join(SYSTEM.abspath(images_dir), ""), posixpath.join(images_dir.as_posix(), "")
     for row, path in enumerate(paths.to_pylist()):
         if path is None:
             faults[row] = Fault(
                 kind="missing_path", message=f"{source} row {row}: no path. Fill it in or remove the row."
             )
-        elif "\0" in path or not posixpath.normpath(posixpath.join(root, path)).startswith(root):
+        elif "\0" in path or not SYSTEM.normpath(SYSTEM.join(root, path)).startswith(root):
             faults[row] = Fault(
                 kind="path_outside",
-                message=f"{source} row {row}: {path!r} leaves the image folder. Give paths below {images_dir.name}/.",
+                message=f"{source} row {row}: {path!r} leaves the image folder. Give paths below {shown}.",
             )
     return faults
 

@@ -9,7 +9,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ SEPARATORS = (",", ";", "\t")
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BLOCK_BYTES = 1 << 26
 """A row must fit into one block."""
+MOST_EXACT = 2**53
+"""From here on not every whole number is a float."""
 CHUNK_BYTES = 1 << 20
 """Are read at a time where lines are counted."""
 
@@ -56,6 +58,8 @@ def read_table(file: Path) -> pa.Table:
         if isinstance(error, OSError) and error.strerror:  # the system's; readers tell what is wrong with the content
             raise InputError(f"{file}: {error.strerror}", hint="Give a file that you may read.") from error
         raise _explained(error, file, suffix) from error
+    plain = _schema_with(table.schema, _plain)
+    table = table if plain == table.schema else table.cast(plain)
     doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if doubled:
         raise InputError(f"{file}: several columns are called {', '.join(doubled)}", hint="Rename all but one of them.")
@@ -97,15 +101,13 @@ def as_strings(column: pa.ChunkedArray, *, what: str = "a column") -> pa.Chunked
     """A column as strings; empty strings, NaN and null become null. Whole floats lose their point: 3.0 is `3`.
 
     Raises:
-        InputError: values that are no strings or numbers; `what` names the column in the message.
+        InputError: values that are no strings or numbers, or numbers that were rounded as they were read; `what` names
+            the column in the message.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
-        texts = [
-            None if value is None or value != value else str(int(value)) if float(value).is_integer() else str(value)
-            for value in column.to_pylist()
-        ]
+        texts = [_number_as_text(value, what) for value in column.to_pylist()]
         column = pa.chunked_array([pa.array(texts, pa.string())])
     try:
         column = column.cast(pa.string())
@@ -114,6 +116,19 @@ def as_strings(column: pa.ChunkedArray, *, what: str = "a column") -> pa.Chunked
             f"{what}: values of type {column.type} cannot be paths or labels", hint="Use strings or numbers."
         ) from error
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, pa.string()), column)
+
+
+def _number_as_text(value: float | None, what: str) -> str | None:
+    if value is None or value != value:
+        return None
+    if not float(value).is_integer():
+        return str(value)
+    if abs(value) >= MOST_EXACT:
+        raise InputError(
+            f"{what}: {value:.0f} is so large that it may have been rounded, and others to the same number",
+            hint="Write such numbers as strings, in quotes.",
+        )
+    return str(int(value))
 
 
 def nothing(num_rows: int) -> pa.ChunkedArray:
@@ -179,12 +194,32 @@ def _read_json(file: Path) -> pa.Table:
     """Read JSON lines; strings that look like dates stay strings, as they are."""
     read = pa.json.ReadOptions(block_size=BLOCK_BYTES)
     table = pa.json.read_json(file, read_options=read)
-    dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+    as_given = _schema_with(table.schema, lambda kind: pa.string() if pa.types.is_temporal(kind) else kind)
+    dates = [field for field, before in zip(as_given, table.schema, strict=True) if field != before]
     if not dates:
         return table
-    strings = pa.schema([(name, pa.string()) for name in dates])
-    as_given = pa.json.read_json(file, read_options=read, parse_options=pa.json.ParseOptions(explicit_schema=strings))
-    return as_given.select(table.column_names)
+    parse = pa.json.ParseOptions(explicit_schema=pa.schema(dates))
+    return pa.json.read_json(file, read_options=read, parse_options=parse).select(table.column_names)
+
+
+def _schema_with(schema: pa.Schema, change: Callable[[pa.DataType], pa.DataType]) -> pa.Schema:
+    """A schema in which the types of all values are changed, also of those in lists and objects."""
+    return pa.schema([field.with_type(_with(field.type, change)) for field in schema], metadata=schema.metadata)
+
+
+def _with(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_with(field.type, change)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_with(kind.value_type, change)))
+    return change(kind)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The usual type in place of a view, for which much of Arrow is not made yet."""
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
 def _layout(file: Path, suffix: str) -> tuple[str, int]:

@@ -14,9 +14,6 @@ from filelock import FileLock, Timeout
 from labelclean.errors import ConfigError, FitInterruptedError, LabelcleanError, ResourceError, RunFolderError
 from labelclean.results.run_folder import RUNS, RunFolder, runs_called
 
-LOCK = "lock"
-"""Name of the file in the checkpoint folder by which a fit keeps others out."""
-
 
 @contextmanager
 def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iterator[RunFolder]:
@@ -38,7 +35,7 @@ def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iter
     """
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other", hint="Give one of them.")
-    name = name.strip(". ") or "run"
+    name = _as_folder_name(name)
     is_new = out is None or not out.exists()
     if resume:
         folder = _unfinished(RunFolder(out)) if out else _newest_unfinished(name)
@@ -46,6 +43,7 @@ def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iter
         folder = _next_free(name)
     else:
         folder = _replaceable(RunFolder(out or RUNS / name), overwrite=overwrite)
+    _refuse_foreign_checkpoint(folder)
     with _locked(folder, is_new=is_new):
         if not resume:
             clear_checkpoint(folder)
@@ -80,14 +78,29 @@ def clear_checkpoint(folder: RunFolder) -> None:
         raise _not_writable(folder.checkpoint, error) from error
 
 
+def _as_folder_name(name: str) -> str:
+    return name.strip(". ") or "run"
+
+
 def _newest_unfinished(name: str) -> RunFolder:
-    """Of the runs of a name that nobody works on."""
-    unfinished = [run for run in runs_called(re.escape(name)) if run.checkpoint.is_dir() and not _is_in_use(run)]
+    """Of the runs of a name that nobody works on; pets-2 may be the second run of pets, or the first of pets-2."""
+    unfinished = [
+        run
+        for run in runs_called(re.escape(name))
+        if run.is_unfinished and _name_within(run) in (name, None) and not _is_in_use(run)
+    ]
     if not unfinished:
         raise RunFolderError(
             f"{RUNS / name}: no unfinished run to resume", hint="Name its folder with --out, or leave out --resume."
         )
     return max(unfinished, key=_last_worked_on)
+
+
+def _name_within(folder: RunFolder) -> str | None:
+    """What an unfinished run is called, as far as it has come to be written down."""
+    with suppress(OSError):
+        return _as_folder_name(folder.subject.read_text(encoding="utf-8"))
+    return None
 
 
 def _last_worked_on(folder: RunFolder) -> float:
@@ -101,7 +114,7 @@ def _last_worked_on(folder: RunFolder) -> float:
 
 def _unfinished(folder: RunFolder) -> RunFolder:
     """The folder, if there is something to resume in it."""
-    if not folder.checkpoint.is_dir():
+    if not folder.is_unfinished:
         raise _nothing_to_resume(folder)
     return folder
 
@@ -130,12 +143,21 @@ def _replaceable(folder: RunFolder, *, overwrite: bool) -> RunFolder:
                 hint="Choose another folder with --out.",
             )
         if not overwrite:
-            carry_on = ", --resume to carry on with it" if folder.checkpoint.is_dir() else ""
+            carry_on = ", --resume to carry on with it" if folder.is_unfinished else ""
             raise RunFolderError(
                 f"{folder.path}: this folder holds a run",
                 hint=f"Give --overwrite to replace it{carry_on}, or another --out.",
             )
     return folder
+
+
+def _refuse_foreign_checkpoint(folder: RunFolder) -> None:
+    """Stop where the place of the checkpoint is taken: what is in there goes when a run ends."""
+    if not folder.is_unfinished and _left_in(folder):
+        raise RunFolderError(
+            f"{folder.checkpoint}: not the checkpoint of a run; it is left alone",
+            hint="Choose another folder with --out.",
+        )
 
 
 def _create(path: Path, *, exclusive: bool = False) -> bool:
@@ -160,7 +182,7 @@ def _locked(folder: RunFolder, *, is_new: bool) -> Iterator[None]:
     Folders that are empty then are removed: a finished run has no checkpoint, and a new one that failed at once no
     folder.
     """
-    lock = FileLock(folder.checkpoint / LOCK, blocking=False)
+    lock = FileLock(folder.lock, blocking=False)
     try:
         _acquire(lock, folder)
         yield
@@ -194,11 +216,10 @@ def _acquire(lock: FileLock, folder: RunFolder) -> None:
 
 def _is_in_use(folder: RunFolder) -> bool:
     """Whether a fit is at work in a folder."""
-    lock = folder.checkpoint / LOCK
-    if not lock.exists():
+    if not folder.lock.exists():
         return False
     try:
-        with FileLock(lock, blocking=False):
+        with FileLock(folder.lock, blocking=False):
             return False
     except Timeout:
         return True
@@ -209,7 +230,7 @@ def _is_in_use(folder: RunFolder) -> bool:
 def _left_in(folder: RunFolder) -> list[Path]:
     """What there is to resume; nothing where the checkpoint is gone."""
     with suppress(FileNotFoundError):
-        return [path for path in folder.checkpoint.iterdir() if path.name != LOCK]
+        return [path for path in folder.checkpoint.iterdir() if path != folder.lock]
     return []
 
 

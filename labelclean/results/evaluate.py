@@ -89,7 +89,8 @@ class Evaluation:
 def evaluate(verdicts: pa.Table, truth: pa.Table, *, source: str = "truth") -> Evaluation:
     """Compare verdicts with true labels, matched by path.
 
-    A path that is there several times is matched in the order of its rows; one that the truth names once, every time.
+    A path that is there several times is matched in the order of its rows; one to which the truth gives one label, and
+    nowhere a blank, every time.
 
     Args:
         verdicts: a verdict file's content; where it has no column `reason`, no row is golden.
@@ -149,12 +150,13 @@ def _true_labels(paths: list[str | None], truth: pa.Table, source: str) -> pd.Se
     if known["true"].isna().all():
         raise InputError(f"{source}: no true label in column {label_name}", hint="Fill in those that you know.")
     known["nth"] = known.groupby("path").cumcount()  # of all rows: the first may be one whose truth is not known
+    num_labels = known.groupby("path")["true"].nunique(dropna=False)  # a blank is another one
     known = known.dropna()
     rows = pd.DataFrame({"path": paths})
     rows["nth"] = rows.groupby("path").cumcount()
     _refuse_contradictions(known, rows["path"].value_counts(), source)
     by_order = rows.merge(known, on=["path", "nth"], how="left")["true"].astype(object)
-    single = known.drop_duplicates("path", keep=False).set_index("path")["true"]
+    single = known[known["path"].map(num_labels) == 1].drop_duplicates("path").set_index("path")["true"]
     return by_order.where(by_order.notna(), rows["path"].map(single.to_dict()))
 
 

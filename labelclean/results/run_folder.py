@@ -63,9 +63,29 @@ class RunFolder:
         return self.path / "checkpoint"
 
     @property
+    def lock(self) -> Path:
+        """In the checkpoint, by which a fit keeps others out."""
+        return self.checkpoint / "lock"
+
+    @property
+    def version(self) -> Path:
+        """In the checkpoint, of the labelclean that works here."""
+        return self.checkpoint / "version"
+
+    @property
+    def subject(self) -> Path:
+        """In the checkpoint, the name of the folder whose images are judged."""
+        return self.checkpoint / "subject"
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a fit has begun here and not ended; other tools have folders called checkpoint too."""
+        return self.lock.exists() or self.version.exists()
+
+    @property
     def is_run(self) -> bool:
         """Whether a run has left anything here."""
-        return any(file.exists() for file in (self.run, self.verdicts, self.checkpoint))
+        return self.run.exists() or self.verdicts.exists() or self.is_unfinished
 
 
 def open_run(path: Path | None) -> RunFolder:
@@ -82,7 +102,7 @@ def open_run(path: Path | None) -> RunFolder:
     folder = RunFolder(path)
     if folder.verdicts.is_file():
         return folder
-    if folder.checkpoint.is_dir():
+    if folder.is_unfinished:
         raise RunFolderError(
             f"{path}: this run has not finished",
             hint=f"Repeat its fit command with --resume --out {path} (and without --overwrite) to carry on.",
