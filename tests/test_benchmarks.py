@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import ablation, confusions, grid, lookalikes, unseen, whole
+from benchmarks import ablation, confusions, grid, long_tail, lookalikes, unseen, whole
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.lookalikes import mislabel
 from benchmarks.rivals import low_loss_posterior, neighbor_votes, see_layers, see_output
@@ -306,6 +306,19 @@ def test_lookalikes_are_written_beside_the_truth(grid_file: Path, monkeypatch: p
         wrong, also = (table[f"{kind}_{share}"] != table["true_label"] for kind in ("lookalike", "runner_up"))
         assert wrong.sum() == round(share / 100 * len(table))
         assert wrong.equals(also)
+
+
+def test_long_tail_is_ever_rarer_and_keeps_what_there_is(empty_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    names = np.repeat(["ant", "bee", "cow", "001"], [50, 60, 3, 50])
+    table = pd.DataFrame({"path": [f"{row}.png" for row in range(len(names))], "true_label": names, "worse": names})
+    table.to_csv("truth.csv", index=False)
+    words = ["long_tail", "truth.csv", "--most", "40", "--least", "5", "--out", "part.csv"]
+    monkeypatch.setattr(sys, "argv", words)
+    long_tail.main()
+    part = pd.read_csv("part.csv", dtype=str)
+    assert part["true_label"].value_counts().to_dict() == {"bee": 40, "001": 20, "ant": 10, "cow": 3}
+    assert part.columns.tolist() == table.columns.tolist()
+    pd.testing.assert_frame_equal(part, table[table["path"].isin(part["path"])].reset_index(drop=True))
 
 
 def test_stand_ins_do_what_their_names_say():
