@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from labelclean.records import FloatArray
-from labelclean.train.heads import HEAD_LENGTH, FrozenLearner, fit_head
+from labelclean.train import heads
+from labelclean.train.heads import HEAD_LENGTH, FrozenLearner, LinearHead, fit_head, whitened
 from labelclean.tssd.semisup import Lesson, first_lesson
 from tests.conftest import as_frozen
 
@@ -95,6 +96,31 @@ def test_scan_predicts_and_finds_neighbors():
     assert learner.take_passes() == (0, 0)
     view = scan.view(labels, labels, np.ones(90), np.arange(90))
     assert (view.affinity.argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_neighbors_see_no_more_axes_than_the_rows_can_bear():
+    scores = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32) * np.linspace(9, 1, 30, dtype=np.float32)
+    space = whitened(scores)
+    assert space.shape == (40, 10)
+    np.testing.assert_allclose(space.std(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(space, scores[:, :10] / scores[:, :10].std(axis=0), rtol=1e-5)
+    assert whitened(scores[:3]).shape == (3, 1)
+    assert whitened(np.tile(scores, (4, 1))).shape == (160, 30)
+
+
+def test_heads_of_few_rows_are_held_tighter(monkeypatch: pytest.MonkeyPatch):
+    ridges = []
+
+    def watched(*taught: torch.Tensor, ridge: float, start: LinearHead | None) -> LinearHead:
+        ridges.append(ridge)
+        return fit_head(*taught, ridge=ridge, start=start)
+
+    monkeypatch.setattr(heads, "fit_head", watched)
+    features, labels = blobs()
+    for rows_of_ridge in (90, 360, 30):
+        monkeypatch.setattr(heads, "ROWS_OF_RIDGE", rows_of_ridge)
+        learner_of(features, np.zeros(90, dtype=int)).train([first_lesson(labels, num_classes=3)], advance=ignore)
+    np.testing.assert_allclose(ridges, np.array([1, 2, 1]) * heads.HEAD_RIDGE)
 
 
 def test_fewer_rows_than_folds_leave_folds_empty():

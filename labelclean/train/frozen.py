@@ -35,8 +35,8 @@ MOST_READINGS = 60_000
 """Of a network whose layers give more numbers every second layer is read, or every third, and so on."""
 
 MOST_AXES = 1024
-ROWS_PER_AXIS = 4
-"""Axes are kept up to so many, and no more than the rows that decide them can bear."""
+SHORTEST = 1e-3
+"""Axes are kept up to so many, and no shorter ones than so much of the longest: those are rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,13 +199,12 @@ def principal_axes(readings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, 
         The rows' scores (N, P), the mean (R,) and the axes (R, P). Scores are (readings - mean) @ axes; a reading that
         is always the same has no part in them.
     """
-    num_rows = len(readings)
     mean, std = readings.mean(dim=0), readings.std(dim=0, correction=0)
     inverse = torch.where(std > 1e-6, 1 / std.clamp(min=1e-6), 0.0)
     standardised = readings.sub_(mean).mul_(inverse)
-    num_axes = max(1, min(MOST_AXES, num_rows // ROWS_PER_AXIS, readings.shape[1]))
     # rows are fewer than readings, or about as many
     squares, vectors = torch.linalg.eigh(standardised @ standardised.T)
+    num_axes = max(1, min(MOST_AXES, int((squares > SHORTEST**2 * squares[-1]).sum())))
     squares, vectors = squares.flip(0)[:num_axes], vectors.flip(1)[:, :num_axes]
     lengths = squares.clamp(min=0).sqrt()
     directions = standardised.T @ (vectors / lengths.clamp(min=1e-6 * float(lengths[0]) + 1e-12))

@@ -17,8 +17,12 @@ from labelclean.train.neighbors import nearest, unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.tssd.semisup import Lesson
 
-HEAD_RIDGE, HEAD_LENGTH = 8e-3, 500.0
-"""Penalty on the squared coefficients, and the mean squared length to which features are scaled for that."""
+HEAD_RIDGE, HEAD_LENGTH, ROWS_OF_RIDGE = 8e-3, 500.0, 4000
+"""Penalty on the squared coefficients, the mean squared length to which features are scaled for that, and the rows that
+can do with it; fewer need more, by the square root."""
+
+ROWS_PER_AXIS = 4
+"""No more axes are made equally long than so many rows each can bear."""
 
 MAX_ITERATIONS, STANDSTILL = 60, 1e-5
 """The fit of a head ends after so many steps, or with one that lowers the loss by less, in nats, or promises to, or
@@ -42,7 +46,12 @@ class LinearHead:
 
 
 def fit_head(
-    features: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, *, start: LinearHead | None = None
+    features: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    *,
+    ridge: float = HEAD_RIDGE,
+    start: LinearHead | None = None,
 ) -> LinearHead:
     """Multinomial regression with a ridge on soft targets, by L-BFGS.
 
@@ -50,6 +59,7 @@ def fit_head(
         features: of the mean squared length HEAD_LENGTH, (N, D).
         targets: (N, K), rows sum to one.
         weights: (N,).
+        ridge: penalty on the squared coefficients, beside the mean loss in nats.
         start: an earlier head to begin from.
     """
     num_features, num_classes = features.shape[1], targets.shape[1]
@@ -66,7 +76,7 @@ def fit_head(
         solver.zero_grad()
         # classes first: the gradient of the other order takes seven times as long on a CPU
         log_probs = (weight @ features.T + bias[:, None]).log_softmax(dim=0)
-        loss: torch.Tensor = -(targets.T * log_probs).sum(dim=0) @ share + HEAD_RIDGE * weight.square().sum()
+        loss: torch.Tensor = -(targets.T * log_probs).sum(dim=0) @ share + ridge * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
@@ -78,7 +88,8 @@ class FrozenLearner:
     """Learns on features that are computed once; every row is predicted by a head that never saw it.
 
     Heads look at what all layers see. So do neighbours, but with all axes made equally long: what varies most in the
-    images, as their brightness, is not what tells classes apart.
+    images, as their brightness, is not what tells classes apart. With few rows those are the longest axes only: of as
+    many axes as rows all pictures would be equally far apart.
 
     Source: whitened features for retrieval, Jegou and Chum (ECCV 2012).
     """
@@ -105,6 +116,7 @@ class FrozenLearner:
         self.scale = scale_to_length(scores)
         self.inputs = torch.from_numpy(scores * self.scale).to(device)
         self.fold = fold
+        self.ridge = HEAD_RIDGE * max(1.0, ROWS_OF_RIDGE / len(fold)) ** 0.5
         self.heads: list[LinearHead | None] = [None] * (int(fold.max()) + 1)
         self.train_loss = float("nan")
 
@@ -115,7 +127,8 @@ class FrozenLearner:
         weights = torch.from_numpy(lesson.weights).to(self.inputs.device)
         for part, start in enumerate(self.heads):
             others = torch.from_numpy(np.flatnonzero(self.fold != part)).to(self.inputs.device)
-            self.heads[part] = fit_head(self.inputs[others], targets[others], weights[others], start=start)
+            taught = self.inputs[others], targets[others], weights[others]
+            self.heads[part] = fit_head(*taught, ridge=self.ridge, start=start)
 
     def take_passes(self) -> tuple[int, int]:
         """Image passes of the round, forward and backward: none."""
@@ -171,8 +184,9 @@ class FrozenLearner:
 
 
 def whitened(scores: FloatArray) -> FloatArray:
-    """Scores on principal axes with all axes made equally long, (N, P)."""
-    return np.asarray(scores / np.maximum(scores.std(axis=0), EPSILON))
+    """Scores on the longest principal axes that the rows can bear, made equally long, (N, P) -> (N, P or fewer)."""
+    longest = scores[:, : max(1, len(scores) // ROWS_PER_AXIS)]
+    return np.asarray(longest / np.maximum(longest.std(axis=0), EPSILON))
 
 
 def scale_to_length(features: FloatArray, length: float = HEAD_LENGTH) -> np.float32:

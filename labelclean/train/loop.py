@@ -37,8 +37,9 @@ from labelclean.train.trainer import TunedLearner
 
 Learner = FrozenLearner | TunedLearner
 
-SETTLED = 0.002
-"""Rounds on frozen features end when p_meta moves by less, in the mean of the rows."""
+SETTLED, ROWS_OF_SETTLED = 0.002, 4000
+"""Rounds on frozen features end when p_meta moves by less, in the mean of so many rows or more. Of fewer it may move
+more, in inverse proportion: they tell less, and long rounds lose what the first ones knew."""
 
 KEEP_EVERY, KEEP_SHARE = 120.0, 0.05
 """Seconds of training after which the state is kept also within a round; more, where keeping it would otherwise take
@@ -137,7 +138,7 @@ class RoundLoop:
             if isinstance(learner, FrozenLearner):
                 (judge,), (found,) = result.judges, assessed
                 judge.unswayed = judge.unswayed or found.views[0]
-                if judge.change < SETTLED:
+                if judge.change < SETTLED * max(1.0, ROWS_OF_SETTLED / len(self.labels.given)):
                     break
             elif index + 1 < num_rounds:
                 self._keep(index + 1, learner)
