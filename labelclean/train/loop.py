@@ -39,7 +39,7 @@ Learner = FrozenLearner | TunedLearner
 
 SETTLED, ROWS_OF_SETTLED = 0.002, 4000
 """Rounds on frozen features end when p_meta moves by less, in the mean of so many rows or more. Of fewer it may move
-more, in inverse proportion: they tell less, and long rounds lose what the first ones knew."""
+more, in inverse proportion: they tell less, and later rounds lose what the first ones knew."""
 
 KEEP_EVERY, KEEP_SHARE = 120.0, 0.05
 """Seconds of training after which the state is kept also within a round; more, where keeping it would otherwise take
