@@ -54,6 +54,8 @@ def golden_rows(
         InputError: a chance is none, a file cannot be used, names a path that is not in the index, or contradicts
             itself or another, or the index contradicts itself.
     """
+    if not files and own.null_count == len(own):
+        return {}
     rows = paths.to_pylist()
     of_index = (
         (path, GoldenLabel(label, source, row, _chance(chance, f"{source} row {row}")))

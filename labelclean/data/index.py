@@ -8,7 +8,6 @@ Nothing here opens an image. Rows that cannot be used are kept and marked, never
 from __future__ import annotations
 
 import io
-import ntpath
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
 COLUMNS = ("paths", "labels", "golden labels", "chances", "groups")
 """What is read from columns of an index."""
 
-SYSTEM = ntpath if os.name == "nt" else posixpath
+SYSTEM = os.path
 """How paths are taken apart: on Windows there are drives and two separators."""
 
 COMMON_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"}
