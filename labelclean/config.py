@@ -207,7 +207,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What each effort sets; everything else keeps its default."""
 
-TRAINING = ("judge", "epochs", "batch_size")
+TRAINING = ("judge", "epochs", "batch_size", "learning_rate", "weight_decay", "ema_decay", "mixup", "lambda_u",
+            "lambda_r", "precision")  # fmt: skip
 """Settings that mean nothing where the backbone stays frozen."""
 
 
@@ -279,7 +280,7 @@ def carry_on(
         names: the settings that were asked for.
         trained: whether networks are kept, so that what sets their training must stay.
     """
-    free = MOVABLE if trained else (*MOVABLE, *TRAINING, "precision")
+    free = MOVABLE if trained else (*MOVABLE, *TRAINING)
     settings = dataclasses.replace(stored, **{name: getattr(config, name) for name in names if name in free})
     asked = (name for name in names if getattr(config, name) != LEFT_OPEN.get(name))
     return settings, sorted(name for name in asked if getattr(config, name) != getattr(settings, name))

@@ -107,6 +107,24 @@ def test_weights_from_a_file(tmp_path: Path, resnet_state: dict[str, torch.Tenso
     assert all(torch.equal(body[name], value) for name, value in spec.build(9).body.state_dict().items())
 
 
+def test_tensors_that_the_file_lacks_are_named_and_drawn_by_the_seed(
+    tmp_path: Path, resnet_state: dict[str, torch.Tensor]
+):
+    """Features kept by an interrupted run must be those of the network that carries on."""
+    missing = [name for name in resnet_state if name.startswith("layer4")]
+    file = tmp_path / "w.safetensors"
+    save_file({name: value for name, value in resnet_state.items() if name not in missing}, file)
+    bodies = []
+    for seed, of_torch in ((3, 0), (3, 1), (4, 1)):
+        torch.manual_seed(of_torch)
+        spec = prepare(weights=str(file), seed=seed)
+        assert f"from {file.name}, the others at random, {missing[0]} first" in spec.loaded
+        bodies.append(spec.build(0).body.state_dict())
+    one, again, other = bodies
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in missing)
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path: Path, resnet_state: dict[str, torch.Tensor]):
     file = tmp_path / "w.safetensors"
     save_file(resnet_state, file)

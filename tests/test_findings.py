@@ -16,9 +16,8 @@ from labelclean.train.neighbors import unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
 from labelclean.tssd import verdict_odds
 from labelclean.tssd.level import Opinion
-from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.numbers import correct_prior, log_odds, sigmoid
 from labelclean.tssd.rejection import rejection_cut
-from labelclean.tssd.semisup import correct_prior
 from labelclean.tssd.verdict_odds import calibrate, soften
 from tests.conftest import make_labels, make_round
 

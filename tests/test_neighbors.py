@@ -13,6 +13,7 @@ from labelclean.records import UNKNOWN, ByteArray, FloatArray, IntArray
 from labelclean.train import neighbors
 from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores, thumbnails, unit_norm
 
+CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -32,8 +33,12 @@ def test_nearest_equals_brute_force():
 
 
 @pytest.mark.parametrize("widest", [2048, 12])
-def test_rows_of_the_own_group_are_no_neighbors(widest: int, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("all_cosines", [False, True])
+def test_rows_of_the_own_group_are_no_neighbors(widest: int, all_cosines: bool, monkeypatch: pytest.MonkeyPatch):
+    """Neither where a search is widened by the group, nor where the group is left out of it, by an index or without."""
     monkeypatch.setattr(neighbors, "WIDEST_SEARCH", widest)
+    if all_cosines:  # as on a GPU
+        monkeypatch.setattr(neighbors, "_look_up_in", lambda vectors: neighbors._multiply_by(vectors, CPU))
     features = random_space(60)
     features[:20] = features[0] + 0.01 * features[:20]
     features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -43,11 +48,24 @@ def test_rows_of_the_own_group_are_no_neighbors(widest: int, monkeypatch: pytest
     table = features[queries] @ features.T
     table[groups[queries][:, None] == groups] = -np.inf
     expected = np.argsort(-table, axis=1)[:, :7]
-    found = slice(0 if widest > 60 else 2, None)  # twenty alike take up a search for twelve
-    np.testing.assert_array_equal(rows[found], expected[found])
-    np.testing.assert_allclose(cosines[found], np.take_along_axis(table, expected, axis=1)[found], atol=1e-5)
-    if widest == 12:
-        np.testing.assert_array_equal(cosines[:2], 0)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(cosines, np.take_along_axis(table, expected, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_all_but_two_rows_in_one_group_have_these_two_as_neighbors(exact: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(neighbors, "WIDEST_SEARCH", 50)
+    if not exact:
+        monkeypatch.setattr(neighbors, "EXACT_ROWS", 100)
+    features = random_space(400)
+    groups = np.where(np.arange(400) < 398, 0, np.arange(400))
+    rows, cosines = nearest(features, np.arange(398), 7, groups=groups)
+    found = cosines != 0
+    assert set(rows[found].tolist()) == {398, 399}
+    if exact:
+        assert (found.sum(axis=1) == 2).all()
+        distances = 1 - features[:398] @ features[398:].T
+        np.testing.assert_allclose(outlier_scores(cosines), distances.mean(axis=1), atol=1e-5)
 
 
 def test_a_large_group_widens_the_search_of_its_own_rows_alone(monkeypatch: pytest.MonkeyPatch):
@@ -58,9 +76,9 @@ def test_a_large_group_widens_the_search_of_its_own_rows_alone(monkeypatch: pyte
     def look_up(vectors: FloatArray) -> neighbors.Finder:
         search = look_up_in(vectors)
 
-        def watched(queries: FloatArray, num_nearest: int) -> tuple[FloatArray, IntArray]:
+        def watched(queries: FloatArray, num_nearest: int, barred: IntArray | None) -> tuple[FloatArray, IntArray]:
             widths[num_nearest] = widths.get(num_nearest, 0) + len(queries)
-            return search(queries, num_nearest)
+            return search(queries, num_nearest, barred)
 
         return watched
 
@@ -89,7 +107,7 @@ def test_all_cosines_show_the_same_rows(products: int, name: str, monkeypatch: p
     """The way of a GPU, which a CPU can go too, also where it has to go in parts."""
     monkeypatch.setattr(neighbors, "PRODUCTS", products)
     features = random_space(60)
-    cosines, rows = neighbors._multiply_by(features, torch.device(name))(features[7:29], 9)
+    cosines, rows = neighbors._multiply_by(features, torch.device(name))(features[7:29], 9, None)
     table = features[7:29] @ features.T
     np.testing.assert_array_equal(rows, np.argsort(-table, axis=1)[:, :9])
     np.testing.assert_allclose(cosines, -np.sort(-table, axis=1)[:, :9], atol=1e-5)
@@ -196,3 +214,8 @@ def test_copies_of_copies_are_one_group():
 def test_outlier_score_is_the_mean_distance_to_the_nearest():
     cosines = np.array([[0.9, 0.8, 0.7, 0.6, 0.5, -1.0], [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]])
     np.testing.assert_allclose(outlier_scores(cosines), [0.3, 0.0], atol=1e-9)
+
+
+def test_outlier_score_is_about_what_was_found():
+    cosines = np.array([[0.9, 0.7, 0, 0, 0, 0], [0.0, 0, 0, 0, 0, 0]])
+    np.testing.assert_allclose(outlier_scores(cosines), [0.2, np.nan], atol=1e-9)

@@ -17,7 +17,7 @@ from labelclean.tssd.resemblance import (
     count_labels,
     improve,
     label_chances,
-    witness,
+    label_likelihoods,
     wrong_chances,
 )
 
@@ -73,7 +73,7 @@ def test_all_chances_are_of_one_kind(strength: float):
     by_class = torch.stack([label_chances(T, appeal, torch.full((2,), true)) for true in range(3)], dim=1)
     np.testing.assert_allclose(by_class.sum(dim=2), 1)
     for given in range(3):
-        np.testing.assert_allclose(witness(T, appeal, torch.full((2,), given)), by_class[:, :, given])
+        np.testing.assert_allclose(label_likelihoods(T, appeal, torch.full((2,), given)), by_class[:, :, given])
     wrong = sum(PRIOR[:, [true]] * by_class[:, true] * (torch.arange(3) != true) for true in range(3))
     np.testing.assert_allclose(wrong_chances(T, appeal, PRIOR), wrong)
     if strength == 0:
@@ -86,7 +86,7 @@ def test_channel_reckons_with_the_image():
     np.testing.assert_allclose(
         channel.label_chances(prior, np.array([0, 1])), label_chances(T, appeal, torch.arange(2))
     )
-    joint = prior * witness(T, appeal, torch.tensor([1, 2])).numpy()
+    joint = prior * label_likelihoods(T, appeal, torch.tensor([1, 2])).numpy()
     np.testing.assert_allclose(channel.posterior(prior, np.array([1, 2])), joint / joint.sum(axis=1, keepdims=True))
     for label in range(3):
         p = of_label(channel.posterior(prior, np.full(2, label)), np.full(2, label))

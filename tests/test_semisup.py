@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from labelclean.records import UNKNOWN
+from labelclean.tssd.numbers import correct_prior
 from labelclean.tssd.semisup import (
     confidence,
-    correct_prior,
     first_lesson,
     labelled_loss,
     make_lesson,

@@ -31,7 +31,7 @@ from labelclean.train.schedule import (
     plan_schedule,
     trains_as_usual,
 )
-from labelclean.train.trainer import TunedLearner, scan_images
+from labelclean.train.trainer import Batch, TunedLearner, scan_images
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 
 CPU = torch.device("cpu")
@@ -216,13 +216,13 @@ def test_loss_has_three_parts_of_which_the_second_is_ramped(spec: BackboneSpec):
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     targets = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.5, 0.3], [0.0, 0.0, 1.0]])
     weights, prior = torch.tensor([0.8, 0.5, 1.0]), torch.tensor([0.5, 0.3, 0.2])
-    is_labelled = torch.tensor([True, False, True])
+    batch = Batch(torch.empty(3, 0), targets, weights, believed=torch.tensor([True, False, True]))
     probs = logits.softmax(1)
     believed = -0.8 * probs[0, 0].log() - probs[2, 2].log()
     others = 0.5 * (probs[1] - targets[1]).square().sum()
     penalty = (prior * (prior / probs.mean(0)).log()).sum()
     for step, share in ((0, 0.0), (5, 0.5), (10, 1.0), (19, 1.0)):
-        found = learner._loss(logits, targets, weights, is_labelled, prior, step)
+        found = learner._loss(logits, batch, prior, step)
         torch.testing.assert_close(found, (believed + 3.0 * share * others) / 3 + 0.5 * penalty)
 
 
@@ -363,6 +363,7 @@ def test_training_is_as_usual_unless_settings_say_otherwise():
     assert trains_as_usual(FitConfig(rounds=3, batch_size=16), pretrained=False)
     assert not trains_as_usual(FitConfig(epochs=3.0), pretrained=False)
     assert not trains_as_usual(FitConfig(learning_rate=0.03), pretrained=False)
+    assert not trains_as_usual(FitConfig(mixup=0.0), pretrained=False)
     assert not trains_as_usual(FitConfig(), pretrained=True)
 
 

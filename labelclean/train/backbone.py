@@ -100,8 +100,10 @@ def prepare_backbone(config: FitConfig, *, num_classes: int, median_side: int) -
         BackboneError: timm has no such model, the weights cannot be had or do not fit, or it has no pooled features.
     """
     image_size = config.image_size or choose_image_size(config, median_side)
-    body = _create_body(config, image_size, pretrained=config.weights == "auto")
-    small = _fit_stem(body, config, image_size, keep_kernel=config.weights != "none")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # it decides what is missing in a file of weights
+        body = _create_body(config, image_size, pretrained=config.weights == "auto")
+        small = _fit_stem(body, config, image_size, keep_kernel=config.weights != "none")
     if config.weights == "none":
         loaded = "random start"
     elif config.weights == "auto":
@@ -254,7 +256,9 @@ def load_weights(body: nn.Module, file: Path) -> str:
             hint="These weights belong to another architecture: check --backbone and --model-kwargs.",
         )
     body.load_state_dict(fitting, strict=False)
-    return f"{len(fitting)} of {len(own)} tensors from {file.name}"
+    missing = [name for name in own if name not in fitting]
+    at_random = f", the others at random, {missing[0]} first" if missing else ""
+    return f"{len(fitting)} of {len(own)} tensors from {file.name}{at_random}"
 
 
 def _data_config(body: nn.Module) -> dict[str, Any]:

@@ -26,10 +26,9 @@ from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, nearest, outlier_scores
 from labelclean.tssd.division import bin_rows
 from labelclean.tssd.level import mean_opinion
-from labelclean.tssd.numbers import sigmoid
+from labelclean.tssd.numbers import correct_prior, sigmoid
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.rejection import is_rejected, rejection_cut
-from labelclean.tssd.semisup import correct_prior
 from labelclean.tssd.verdict_odds import calibrate, settle_odds
 
 
@@ -46,7 +45,7 @@ def conclude(
     """The findings about the judged rows.
 
     Streams, meta-classifier and predictions are running means over the rounds, averaged over the judges; the last
-    division and purification are made on the averages.
+    division is made on the averages, and the mean p_meta is adjusted and cut.
 
     Args:
         rows: positions of the judged rows in the index, (N,).

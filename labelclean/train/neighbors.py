@@ -32,13 +32,14 @@ BLOCK_ROWS = 1024
 """Rows that are looked at together."""
 
 WIDEST_SEARCH = 2048
-"""Neighbours that are looked at, at most, to find some of other groups."""
+"""Neighbours that are looked at, at most, to find some of other groups; larger groups are left out of the search."""
 
 PRODUCTS = 2**28
 """Cosines that a GPU holds at once, in single precision."""
 
-Finder = Callable[[FloatArray, int], tuple[FloatArray, IntArray]]
-"""Finds for vectors (Q, D) the so many nearest rows: cosines and rows, nearest first, (Q, k) both."""
+Finder = Callable[[FloatArray, int, IntArray | None], tuple[FloatArray, IntArray]]
+"""Finds for vectors (Q, D) the so many nearest rows, but for those that it is told to leave out: cosines and rows,
+nearest first, (Q, k) both, and row -1 where there are no more."""
 
 
 def nearest(
@@ -58,8 +59,8 @@ def nearest(
         groups: rows of the query's own group are no neighbours of it, numbered from 0, (N,); None: each row is alone.
         device: where it is a CUDA device, that one searches.
     Returns:
-        Rows (Q, k) and similarities (Q, k), nearest first. Where fewer are found, because the group takes up the search
-        or an inverted file has no more, the last places have similarity 0.
+        Rows (Q, k) and similarities (Q, k), nearest first. Where fewer are found, because hardly any row is of another
+        group or an inverted file has no more, the last places have similarity 0.
     """
     num_rows = len(features)
     vectors = np.ascontiguousarray(features, dtype=np.float32)
@@ -69,13 +70,18 @@ def nearest(
     sizes = np.bincount(groups)[groups[queries]]
     found, cosines = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
     by_size = np.argsort(sizes, kind="stable")  # a large group widens the search of its block
-    alone = int((sizes == 1).sum())
-    for part in (by_size[:alone], *_blocks(by_size[alone:])):
+    alone, small = (int((sizes <= largest).sum()) for largest in (1, WIDEST_SEARCH))
+    for part in (by_size[:alone], *_blocks(by_size[alone:small])):
         if len(part):
-            width = min(k + int(sizes[part].max()), num_rows, WIDEST_SEARCH)
-            similarities, rows = search(vectors[queries[part]], max(width, k))
+            width = min(k + int(sizes[part].max()), num_rows)
+            similarities, rows = search(vectors[queries[part]], width, None)
             barred = (groups[rows] == groups[queries[part]][:, None]) | (rows < 0)
             found[part], cosines[part] = _leave_out(barred, rows, similarities, k)
+    wide = by_size[small:]
+    for group in np.unique(groups[queries[wide]]):
+        part = wide[groups[queries[wide]] == group]
+        similarities, rows = search(vectors[queries[part]], k, np.flatnonzero(groups == group))
+        found[part], cosines[part] = _leave_out(rows < 0, rows, similarities, k)
     return found, cosines
 
 
@@ -93,8 +99,20 @@ def _look_up_in(vectors: FloatArray) -> Finder:
         index.train(vectors[:: max(1, num_rows // (64 * num_lists))])
     index.add(vectors)
 
-    def search(queries: FloatArray, num_nearest: int) -> tuple[FloatArray, IntArray]:
-        similarities, rows = index.search(queries, num_nearest)
+    def search(queries: FloatArray, num_nearest: int, barred: IntArray | None) -> tuple[FloatArray, IntArray]:
+        if barred is None:
+            similarities, rows = index.search(queries, num_nearest)
+        elif num_rows <= EXACT_ROWS:  # an index of the others is several times as fast as a selector
+            others = np.delete(np.arange(num_rows), barred)
+            of_others = faiss.IndexFlatIP(num_features)
+            of_others.add(vectors[others])
+            similarities, places = of_others.search(queries, num_nearest)
+            rows = np.where(places < 0, -1, others[places])
+        else:
+            selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(barred.astype(np.int64)))
+            params = faiss.SearchParametersIVF()
+            params.sel, params.nprobe = selector, index.nprobe
+            similarities, rows = index.search(queries, num_nearest, params=params)
         return similarities, rows
 
     return search
@@ -104,11 +122,15 @@ def _multiply_by(vectors: FloatArray, device: torch.device) -> Finder:
     """By all cosines, a block of queries at a time: exact, and fast where there are units for it."""
     table = torch.from_numpy(vectors).to(device).T
 
-    def search(queries: FloatArray, num_nearest: int) -> tuple[FloatArray, IntArray]:
+    def search(queries: FloatArray, num_nearest: int, barred: IntArray | None) -> tuple[FloatArray, IntArray]:
         found = []
         for block in torch.split(torch.from_numpy(queries), max(1, PRODUCTS // table.shape[1])):
-            best = (block.to(device) @ table).topk(num_nearest, dim=1)
-            found.append((best.values.cpu().numpy(), best.indices.cpu().numpy()))
+            products = block.to(device) @ table
+            if barred is not None:
+                products[:, torch.from_numpy(barred).to(device)] = -torch.inf
+            best = products.topk(num_nearest, dim=1)
+            rows = torch.where(best.values == -torch.inf, -1, best.indices)
+            found.append((best.values.cpu().numpy(), rows.cpu().numpy()))
         similarities, rows = zip(*found, strict=True)
         return np.concatenate(similarities), np.concatenate(rows)
 
@@ -193,5 +215,7 @@ def thumbnails(images: ByteArray) -> ByteArray:
 
 
 def outlier_scores(similarities: FloatArray) -> FloatArray:
-    """Mean cosine distance to the nearest neighbours, in [0, 2], (N,)."""
-    return np.asarray(1 - similarities[:, :NUM_NEAREST].mean(axis=1))
+    """Mean cosine distance to the nearest neighbours that were found, in [0, 2], NaN where none was, (N,)."""
+    few = similarities[:, :NUM_NEAREST]
+    num_found = np.count_nonzero(few, axis=1)
+    return 1 - np.where(num_found > 0, few.sum(axis=1) / np.maximum(num_found, 1), np.nan)

@@ -75,6 +75,9 @@ wrong labels by heart."""
 WANTED_HELD_OUT, HELD_OUT_ONE_IN = 250, 10
 """Labels that show what teaching does; and where there are many, one in so many is held out all the same."""
 
+LEARNT_BY = ("epochs", "learning_rate", "weight_decay", "ema_decay", "mixup")
+"""Settings on which it depends how many labels a network learns by heart."""
+
 GOLDEN_ONE_IN = 10
 """Golden labels, which one network is not taught, may be one in so many at most."""
 
@@ -166,8 +169,10 @@ def count_tuned_rounds(config: FitConfig, *, pretrained: bool) -> int:
 
 
 def trains_as_usual(config: FitConfig, *, pretrained: bool) -> bool:
-    """Whether a network starts at random and is trained as the tool would, so that it learns as much by heart."""
-    return not (pretrained or config.epochs or config.learning_rate)
+    """Whether a network starts at random and its first round is set as the tool would, so that it learns as much by
+    heart; whatever the backbone is."""
+    usual = FitConfig()
+    return not pretrained and all(getattr(config, name) == getattr(usual, name) for name in LEARNT_BY)
 
 
 def plan_schedule(config: FitConfig, *, num_rows: int, num_networks: int, pretrained: bool) -> Schedule:

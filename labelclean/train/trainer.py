@@ -41,12 +41,28 @@ class Taught(NamedTuple):
     Attributes:
         targets: (N, K) float32.
         weights: (N,) float32.
-        believed: rows whose label is, (N,).
+        believed: rows whose label is believed and taught by L_C; the others are taught by L_U, (N,).
     """
 
     targets: FloatArray
     weights: FloatArray
     believed: BoolArray
+
+
+class Batch(NamedTuple):
+    """What goes through a network in a step.
+
+    Attributes:
+        images: changed at random, (B, 3, S, S).
+        targets: (B, K).
+        weights: (B,).
+        believed: (B,).
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    believed: torch.Tensor
 
 
 class TunedLearner:
@@ -159,7 +175,7 @@ class TunedLearner:
             advance(stint.rows)
         heights: list[torch.Tensor] = []
         for number, rows in enumerate(batches[stint.steps :], start=stint.steps + 1):
-            heights.append(self._step(network, *self._batch(rows, taught, stint), prior))
+            heights.append(self._step(network, self._batch(rows, taught, stint), prior))
             if len(heights) == self.look_every or number == len(batches):
                 num_rows = len(heights) * len(rows)
                 stint.steps, stint.rows = number, stint.rows + num_rows
@@ -167,10 +183,8 @@ class TunedLearner:
                 heights.clear()
                 advance(num_rows)
 
-    def _batch(
-        self, rows: IntArray, taught: Taught, stint: Stint
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images (B, 3, S, S), targets (B, K), weights (B,) and whether labels are believed (B,) of some rows."""
+    def _batch(self, rows: IntArray, taught: Taught, stint: Stint) -> Batch:
+        """Some rows, ready to be taught."""
         x = augment(self.images.batch(rows), stint.augmenting)
         t, w, believed = (torch.from_numpy(values[rows]).to(x.device) for values in taught)
         if self.schedule.mixup:
@@ -178,7 +192,7 @@ class TunedLearner:
             share = max(share, 1 - share)
             order = torch.from_numpy(stint.rng.permutation(len(rows))).to(x.device)
             x, t, w = mix(x, order, share), mix(t, order, share), mix(w, order, share)
-        return x, t, w, believed
+        return Batch(x, t, w, believed)
 
     def _sum(self, heights: list[torch.Tensor]) -> float:
         """The losses of some steps together.
@@ -205,30 +219,19 @@ class TunedLearner:
         targets = np.where(network.teaches[:, None], lesson.targets, lesson.guesses)
         weights = np.where(network.teaches, lesson.weights, confidence(lesson.guesses)).astype(np.float32)
         if not (weights > EPSILON).any():
-            crossfit = self.judge == "crossfit"
             raise ConfigError(
-                f"judge {self.judge}: "
-                + ("one half of the groups has no rows" if crossfit else "all labels are golden or held out")
-                + ", nothing is left to teach",
-                hint="Give more rows, or smaller groups." if crossfit else "Choose --judge crossfit.",
+                f"judge {self.judge}: all labels are golden or held out, nothing is left to teach",
+                hint="Choose --judge crossfit.",
             )
         return targets, weights
 
-    def _step(
-        self,
-        network: Network,
-        x: torch.Tensor,
-        targets: torch.Tensor,
-        weights: torch.Tensor,
-        is_labelled: torch.Tensor,
-        prior: torch.Tensor,
-    ) -> torch.Tensor:
+    def _step(self, network: Network, batch: Batch, prior: torch.Tensor) -> torch.Tensor:
         """One step of the optimiser and of the moving average; the loss before it, ()."""
         for group in network.optimizer.param_groups:
             group["lr"] = self.schedule.rate(network.step)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            _, logits = network.model(x)
-        loss = self._loss(logits, targets, weights, is_labelled, prior, network.step)
+        with torch.autocast(prior.device.type, torch.bfloat16, enabled=self.bf16):
+            _, logits = network.model(batch.images)
+        loss = self._loss(logits, batch, prior, network.step)
         network.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.model.parameters(), 5.0)
@@ -237,20 +240,12 @@ class TunedLearner:
         update_average(network.average, network.model, decay=self.schedule.ema_decay, step=network.step)
         return loss.detach()
 
-    def _loss(
-        self,
-        logits: torch.Tensor,
-        targets: torch.Tensor,
-        weights: torch.Tensor,
-        is_labelled: torch.Tensor,
-        prior: torch.Tensor,
-        step: int,
-    ) -> torch.Tensor:
+    def _loss(self, logits: torch.Tensor, batch: Batch, prior: torch.Tensor, step: int) -> torch.Tensor:
         """L_C + lambda_u * L_U + lambda_r * L_reg, per row of the batch."""
         lambda_u = self.schedule.lambda_u * ramp(step / sum(self.schedule.steps))
-        loss = labelled_loss(logits, targets, weights * is_labelled)
+        loss = labelled_loss(logits, batch.targets, batch.weights * batch.believed)
         of_others = labelled_loss if self.schedule.by_entropy else unlabelled_loss
-        loss = loss + lambda_u * of_others(logits, targets, weights * ~is_labelled)
+        loss = loss + lambda_u * of_others(logits, batch.targets, batch.weights * ~batch.believed)
         return loss / len(logits) + self.schedule.lambda_r * prior_penalty(logits, prior)
 
     def scan(self, *, advance: Callable[[int], None]) -> list[Scan]:

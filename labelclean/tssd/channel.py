@@ -6,6 +6,8 @@ are those under which the given labels are likeliest, by EM:
 
     sum over rows of log sum over z of pi(z | x) P(y~ | x, z)
 
+In a step that moves the weights and the bias the image's part in P(y~ | x, z), which goes by pi as well, is held fixed.
+
 The posterior of z = y~ is then a clean probability that knows how noisy the data is. T is drawn to its plainest form,
 equal noise in all classes and towards other labels by their rows, as strongly as the data allow: confusions that few
 rows bear out mislead more than they tell.
@@ -31,14 +33,14 @@ from labelclean.tssd.resemblance import (
     appeal_of,
     concentration,
     label_chances,
-    witness,
+    label_likelihoods,
     wrong_chances,
 )
 from labelclean.tssd.shrinkage import PULL, Pull
 
 MAX_ROWS, MAX_SCORES, LEAST_PER_CLASS = 100_000, 5_000_000, 20
-"""A channel is fitted on a sample of the rows without golden label: at most so many, and no more scores than that in a
-view, but of many classes so many rows for each in the mean all the same."""
+"""A channel is fitted on a sample of the rows: at most so many, and no more scores than that in a view, but of many
+classes so many rows for each in the mean all the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +68,7 @@ class NoiseChannel:
     def posterior(self, prior: FloatArray, labels: IntArray) -> FloatArray:
         """P(true class | image, given label), (N, K)."""
         transition, appeal = self._tensors(prior)
-        joint = prior * witness(transition, appeal, torch.from_numpy(labels)).numpy()
+        joint = prior * label_likelihoods(transition, appeal, torch.from_numpy(labels)).numpy()
         return np.asarray(joint / joint.sum(axis=1, keepdims=True))
 
     def clean_posterior(self, prior: FloatArray) -> FloatArray:
@@ -105,14 +107,14 @@ def fit_channel(
     """
     if not scores or any(view.shape != (len(labels), scores[0].shape[1]) for view in scores):
         raise ValueError(f"scores of shapes {[view.shape for view in scores]} for {len(labels)} labels")
-    known = np.full(len(labels), UNKNOWN) if golden is None else golden
+    golden = np.full(len(labels), UNKNOWN) if golden is None else golden
     num_classes = scores[0].shape[1]
     max_rows = min(MAX_ROWS, max(MAX_SCORES // num_classes, LEAST_PER_CLASS * num_classes))
-    search = Search.among(scores, labels, known, _sample(known, max_rows, rng), by_image=False)
+    search = Search.among(scores, labels, golden, _sample(len(labels), max_rows, rng), by_image=False)
     found = search.settle(pull)
     if num_classes <= MOST_CLASSES and concentration(found.transition, search.posterior(found).sum(0)) < CONCENTRATED:
-        sample = _sample(known, min(max_rows, MOST_SCORES // num_classes), rng)
-        found = Search.among(scores, labels, known, sample, by_image=True).settle(pull)
+        sample = _sample(len(labels), min(max_rows, MOST_SCORES // num_classes), rng)
+        found = Search.among(scores, labels, golden, sample, by_image=True).settle(pull)
     return NoiseChannel(
         transition=found.transition.double().numpy(),
         weights=found.log_weights.double().exp().numpy(),
@@ -121,9 +123,6 @@ def fit_channel(
     )
 
 
-def _sample(known: IntArray, max_rows: int, rng: np.random.Generator) -> IntArray:
-    """The golden rows, and no more than so many of the others."""
-    golden, others = np.flatnonzero(known != UNKNOWN), np.flatnonzero(known == UNKNOWN)
-    if len(others) <= max_rows:
-        return np.arange(len(known))
-    return np.concatenate([golden, rng.choice(others, max_rows, replace=False)])
+def _sample(num_rows: int, max_rows: int, rng: np.random.Generator) -> IntArray:
+    """So many of the rows at most. Golden ones come as often as others: they may have been picked for their looks."""
+    return np.arange(num_rows) if num_rows <= max_rows else rng.choice(num_rows, max_rows, replace=False)

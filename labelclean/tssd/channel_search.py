@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray
-from labelclean.tssd.resemblance import appeal_of, bounded, count_labels, improve, witness
+from labelclean.tssd.resemblance import appeal_of, bounded, count_labels, improve, label_likelihoods
 from labelclean.tssd.shrinkage import FREE, Pull, Shrinkage, draw_together, fit_shrinkage, join, spread
 from labelclean.tssd.stride import stride
 
@@ -76,15 +76,15 @@ class Search:
     Attributes:
         views: class scores, (V, N, K).
         given: labels, (N,).
-        is_known: rows with a golden label, (N,).
-        known: their true classes, one-hot, (G, K).
+        is_golden: rows with a golden label, (N,).
+        golden: their true classes, one-hot, (G, K).
         by_image: the resemblance is fitted too.
     """
 
     views: torch.Tensor
     given: torch.Tensor
-    is_known: torch.Tensor
-    known: torch.Tensor
+    is_golden: torch.Tensor
+    golden: torch.Tensor
     by_image: bool
 
     @classmethod
@@ -93,12 +93,12 @@ class Search:
     ) -> Search:
         """A search on some of the rows; arguments as of `fit_channel`."""
         truth = torch.from_numpy(golden[rows].astype(np.int64))
-        is_known = truth != UNKNOWN
+        is_golden = truth != UNKNOWN
         return cls(
             views=torch.from_numpy(np.stack([view[rows] for view in scores])).float(),
             given=torch.from_numpy(labels[rows].astype(np.int64)),
-            is_known=is_known,
-            known=torch.nn.functional.one_hot(truth[is_known], scores[0].shape[1]).float(),
+            is_golden=is_golden,
+            golden=torch.nn.functional.one_hot(truth[is_golden], scores[0].shape[1]).float(),
             by_image=by_image,
         )
 
@@ -176,8 +176,8 @@ class Search:
 
     def _likelihoods(self, at: Standing) -> torch.Tensor:
         """Of what is known of each row's label, by true class, (N, K)."""
-        found = witness(at.transition, at.appeal, self.given)
-        found[self.is_known] = self.known
+        found = label_likelihoods(at.transition, at.appeal, self.given)
+        found[self.is_golden] = self.golden
         return found
 
     def _log_likelihood(self, at: Standing) -> float:
@@ -204,19 +204,19 @@ def _prior(views: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor) -
     return logits.softmax(1)
 
 
-def _posterior(prior: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _posterior(prior: torch.Tensor, likelihoods: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """P(true class | image, what is known of the label), (N, K), and the likelihood of that, (N,).
 
     Args:
-        known: likelihood of what is known of each row's label, by true class, (N, K).
+        likelihoods: of what is known of each row's label, by true class, (N, K).
     """
-    joint = prior * known
+    joint = prior * likelihoods
     likelihood = joint.sum(1).clamp_min_(torch.finfo(joint.dtype).tiny)
     return joint.div_(likelihood[:, None]), likelihood
 
 
 def _fit_prior(
-    views: torch.Tensor, known: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor
+    views: torch.Tensor, likelihoods: torch.Tensor, log_weights: torch.Tensor, bias: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-weights and class bias that maximise the likelihood of the given (and golden) labels."""
     log_weights, bias = log_weights.clone(), bias.clone()
@@ -224,7 +224,7 @@ def _fit_prior(
 
     def closure() -> float:
         prior = _prior(views, log_weights, bias)
-        posterior, likelihood = _posterior(prior, known)
+        posterior, likelihood = _posterior(prior, likelihoods)
         drawn = posterior.sub_(prior)  # the gradient of the log-likelihood with respect to the logits
         log_weights.grad = -log_weights.exp() * (views.flatten(1) @ drawn.flatten()) / len(drawn)
         bias.grad = 2 * BIAS_PENALTY * bias / len(bias) - drawn.mean(0)

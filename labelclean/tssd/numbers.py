@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from labelclean.records import FloatArray
+from labelclean.records import EPSILON, FloatArray
 
 FLOOR = 1e-8
 """Added to a stream's probabilities before their logarithm."""
@@ -52,3 +52,9 @@ def softmax(scores: FloatArray) -> FloatArray:
     """(N, K) -> (N, K), rows sum to one."""
     exp = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(exp / exp.sum(axis=1, keepdims=True))
+
+
+def correct_prior(probs: FloatArray, prior: FloatArray) -> FloatArray:
+    """Probabilities whose mean is pulled to the class prior: p(c) * prior(c) / mean p(c), normalised, (N, K)."""
+    corrected = probs * (prior / np.maximum(probs.mean(axis=0), EPSILON))
+    return np.asarray(corrected / corrected.sum(axis=1, keepdims=True))

@@ -55,7 +55,7 @@ def mistakes_in(transition: torch.Tensor) -> torch.Tensor:
     return transition - torch.diag(transition.diagonal())
 
 
-def witness(transition: torch.Tensor, appeal: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+def label_likelihoods(transition: torch.Tensor, appeal: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     """P(given label | image, true class z) for every z, (N, K).
 
     Args:
@@ -69,7 +69,7 @@ def witness(transition: torch.Tensor, appeal: torch.Tensor, given: torch.Tensor)
 
 
 def label_chances(transition: torch.Tensor, appeal: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """P(given label is c | image, true class) for every c, (N, K); arguments as of `witness`."""
+    """P(given label is c | image, true class) for every c, (N, K); arguments as of `label_likelihoods`."""
     mistakes = mistakes_in(transition)
     found = mistakes[true] * appeal * _of(_scale(mistakes, appeal), true)
     return found.scatter_(1, true[:, None], transition.diagonal()[true][:, None])
@@ -109,7 +109,7 @@ def count_labels(
         return counts
     wrong = posterior.scatter(1, given[:, None], 0.0)
     mistakes, tiny = mistakes_in(transition), torch.finfo(appeal.dtype).tiny
-    reach = (appeal @ mistakes.T).clamp_min(tiny)
+    reach = (appeal @ mistakes.T).clamp_min(tiny)  # what mistakes of a class about an image are divided by
     observed = mistakes_in(counts)
     drawn = observed / ((wrong / reach).T @ appeal).clamp_min(tiny)
     drawn = mistakes_in(drawn)

@@ -19,8 +19,8 @@ from labelclean.tssd.level import Opinion
 
 LEARNT = 0.45
 """Of right labels that a network would not have guessed it agrees with so many once it was taught them, in one training
-from a random start as in `labelclean.train.schedule.SCRATCH`: .48 of CIFAR-10 and .44 of Fashion-MNIST, 5,000 rows
-each with their true labels."""
+of a small ResNet from a random start as in `labelclean.train.schedule.SCRATCH`: .48 of CIFAR-10 and .44 of
+Fashion-MNIST, 5,000 rows each with their true labels."""
 
 HALF_BELIEVED = 1000
 """So many held-out labels make it worth half of the two opinions: its standard error is 2 points then."""

@@ -95,12 +95,6 @@ def sharpen(probs: FloatArray, *, temperature: float) -> FloatArray:
     return softmax(np.log(np.maximum(probs, 1e-12)) / temperature)
 
 
-def correct_prior(probs: FloatArray, prior: FloatArray) -> FloatArray:
-    """Probabilities whose mean is pulled to the class prior: p(c) * prior(c) / mean p(c), normalised, (N, K)."""
-    corrected = probs * (prior / np.maximum(probs.mean(axis=0), EPSILON))
-    return np.asarray(corrected / corrected.sum(axis=1, keepdims=True))
-
-
 def mix(values: torch.Tensor, order: torch.Tensor, share: float) -> torch.Tensor:
     """share * values + (1 - share) * values[order], for images or targets. Source: MixUp (ICLR 2018)."""
     return share * values + (1 - share) * values[order]

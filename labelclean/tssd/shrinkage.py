@@ -71,6 +71,7 @@ def best_strength(counts: torch.Tensor, mean: torch.Tensor) -> float:
         mean: of the prior, positive, of all rows (C,) or of each (R, C).
     Source: empirical Bayes by the Dirichlet-multinomial likelihood.
     """
+    counts, mean = counts.double(), mean.double()  # in single precision lgamma of high strengths goes in wide steps
     totals = counts.sum(1)
     evidence = []
     for strength in STRENGTHS:

@@ -199,7 +199,9 @@ def mixture_streams(
 
     Args:
         mean_losses: loss of the given label in nats, averaged over the rounds so far, (N,).
-    Source: DivideMix (ICLR 2020) for the loss, FINE (NeurIPS 2021) for the alignment with the class's direction.
+    Source: DivideMix (ICLR 2020) for the loss. The feature stream's score, the label's share of the neighbours' votes
+    plus its cosine to the class's mean direction, is in the spirit of FINE (NeurIPS 2021), which takes the class's
+    principal direction.
     """
     probs = np.mean([view.probs for view in views], axis=0)
     votes = np.mean([view.votes for view in views], axis=0)
