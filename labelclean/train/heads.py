@@ -189,7 +189,7 @@ def whitened(scores: FloatArray) -> FloatArray:
     return np.asarray(longest / np.maximum(longest.std(axis=0), EPSILON))
 
 
-def scale_to_length(features: FloatArray) -> np.float32:
-    """What makes their mean squared length HEAD_LENGTH, (N, P) -> a factor."""
+def scale_to_length(features: FloatArray, length: float = HEAD_LENGTH) -> np.float32:
+    """What makes their mean squared length so large, (N, P) -> a factor."""
     mean_square = np.square(features, dtype=np.float64).sum(axis=1).mean()
-    return np.float32(np.sqrt(HEAD_LENGTH / max(float(mean_square), EPSILON)))
+    return np.float32(np.sqrt(length / max(float(mean_square), EPSILON)))
