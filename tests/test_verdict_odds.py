@@ -106,7 +106,7 @@ def test_a_few_golden_rows_change_p_clean_a_little_and_many_a_lot():
     """All golden labels are right where one half was expected to be."""
     p_clean = np.full(1000, 0.5)
     shifts = [calibrate(p_clean, np.zeros(1000, dtype=int), few_golden(count))[0] for count in (2, 20, 500)]
-    assert 0.5 < shifts[0] < 0.6 < shifts[1] < 0.8 < shifts[2] < 1
+    assert 0.5 < shifts[0] < 0.55 < shifts[1] < 0.7 < shifts[2] < 1
 
 
 def few_golden(count: int) -> IntArray:

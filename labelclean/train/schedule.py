@@ -56,7 +56,7 @@ SCRATCH = Recipe(
     by_entropy=True,
 )
 """A random start has everything to learn before anything can be judged, and in so many passes it learns the most from
-the labels: a second round at the cost of some of these loses by it (17 and 10 passes: AP .831 instead of .841), on top
+the labels: a second round at the cost of some of these loses by it (17 and 10 passes: AP .831 instead of .840), on top
 of them it gains (docs/evidence.md). The first round is a whole training of its own, however many rounds follow: a
 network whose learning rate is still high judges the labels too kindly. Of so few rows that `min_passes` counts the
 rounds share these, and a later one takes from the first."""

@@ -21,7 +21,7 @@ these bounds."""
 ENOUGH_SUPPORT = 3
 """With so many other rows of its class, doubts about a label count in full."""
 
-SHIFT_SPREAD = 0.3
+SHIFT_SPREAD = 0.2
 """How far from none the shift by golden rows is expected, in log-odds."""
 
 
