@@ -14,7 +14,6 @@ from labelclean.tssd.channel import NoiseChannel
 from labelclean.tssd.division import divide
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import (
-    GOLDEN_WEIGHT,
     META_SHARE,
     MIN_PAIRS,
     MIN_SHARE,
@@ -84,9 +83,8 @@ def test_no_row_is_judged_by_a_classifier_that_saw_it(monkeypatch: pytest.Monkey
     numbered = Evidence(tables=evidence.tables, clean_odds=np.arange(450.0)[:, None].repeat(3, axis=1))
     seen: list[tuple[set[int], set[int]]] = []
 
-    def record(right: FloatArray, wrong: FloatArray, weights: list[FloatArray], judged: FloatArray) -> FloatArray:
+    def record(right: FloatArray, wrong: FloatArray, judged: FloatArray) -> FloatArray:
         seen.append((set(right[:, 0].astype(int)) | set(wrong[:, 0].astype(int)), set(judged[:, 0].astype(int))))
-        assert [len(w) for w in weights] == [len(right), len(wrong)]
         return np.zeros(len(judged))
 
     monkeypatch.setattr(purification, "_likelihood_ratio", record)
@@ -99,29 +97,21 @@ def test_no_row_is_judged_by_a_classifier_that_saw_it(monkeypatch: pytest.Monkey
         assert taught == trusted - judged
 
 
-def test_pairs_of_golden_rows_count_more(monkeypatch: pytest.MonkeyPatch):
-    evidence, consensus, division, labels, _, truth = judged_blobs()
+def test_golden_rows_teach_by_a_right_and_a_wrong_label_each_and_by_what_they_contradict():
+    _, consensus, division, labels, _, truth = judged_blobs()
     golden = np.where(np.arange(450) < 60, truth, UNKNOWN)
-    seen: list[FloatArray] = []
-
-    def record(right: FloatArray, wrong: FloatArray, weights: list[FloatArray], judged: FloatArray) -> FloatArray:
-        seen.extend(weights)
-        return np.zeros(len(judged))
-
-    monkeypatch.setattr(purification, "_likelihood_ratio", record)
-    purify(evidence, consensus, division, labels, golden=golden, fold=FOLDS, rng=rng())
-    of_golden = sum((weights == GOLDEN_WEIGHT).sum() for weights in seen)
-    others = sum((weights == 1).sum() for weights in seen)
-    assert GOLDEN_WEIGHT > 1
-    # in four folds of five: one right and one wrong pair of each, one more of each contradicted label
-    assert of_golden == 4 * (120 + (truth != labels)[:60].sum())
-    assert of_golden + others == sum(map(len, seen))
-    assert others > 400
+    right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng())
+    of_golden = [[label[rows == row].tolist() for row in range(60)] for rows, label in (right, wrong)]
+    assert of_golden[0] == [[label] for label in truth[:60]]
+    for row, found in enumerate(of_golden[1]):
+        assert truth[row] not in found
+        assert len(found) == 1 + (truth[row] != labels[row])
+        assert truth[row] == labels[row] or labels[row] in found
 
 
 def test_prior_odds_are_the_channels_for_all_labels_alike(monkeypatch: pytest.MonkeyPatch):
     """With evidence that says nothing the classifier believes all labels alike; single ones only the channel doubts."""
-    monkeypatch.setattr(purification, "_likelihood_ratio", lambda right, wrong, weights, judged: np.zeros(len(judged)))
+    monkeypatch.setattr(purification, "_likelihood_ratio", lambda right, wrong, judged: np.zeros(len(judged)))
     labels = np.arange(60) % 2
     prior = np.full((60, 2), 0.5)
     by_channel = np.where(labels == 0, 0.9, 0.5)

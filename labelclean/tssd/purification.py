@@ -25,9 +25,6 @@ RIDGE_STRENGTH = 0.1
 META_SHARE = 0.5
 """Weight of the meta-classifier's log-odds beside the channel's."""
 
-GOLDEN_WEIGHT = 3.0
-"""What a pair from a golden row counts against one from the certain set."""
-
 EVEN_SHARE = 1e-3
 """Of the wrong labels that are drawn for a lesson, the share that falls on all classes alike."""
 
@@ -117,7 +114,6 @@ def purify(
     ratio = odds - prior_odds  # the channel's own, where no classifier can be trained
     right_evidence, wrong_evidence = evidence.of(right), evidence.of(wrong)
     own = evidence.of((np.arange(len(labels)), labels))
-    is_golden = golden != UNKNOWN
     starved, num_folds = 0, int(fold.max()) + 1
     for part in range(num_folds):
         judged = fold == part
@@ -125,11 +121,7 @@ def purify(
         if min(use_right.sum(), use_wrong.sum()) < MIN_PAIRS:
             starved += 1
             continue
-        weights = [
-            np.where(is_golden[rows[use]], GOLDEN_WEIGHT, 1.0)
-            for rows, use in ((right[0], use_right), (wrong[0], use_wrong))
-        ]
-        ratio[judged] = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], weights, own[judged])
+        ratio[judged] = _likelihood_ratio(right_evidence[use_right], wrong_evidence[use_wrong], own[judged])
     if share_right is None:
         share_right = settle_share(ratio, start=float(consensus.p_clean.mean()))
     p_meta = sigmoid(pool_odds(ratio + prior_odds, odds, share_right=share_right))
@@ -214,15 +206,12 @@ def draw_wrong(chances: FloatArray, labels: IntArray, rng: np.random.Generator) 
     return np.asarray(np.where(drawn >= num_classes, last_other, drawn))
 
 
-def _likelihood_ratio(
-    right: FloatArray, wrong: FloatArray, weights: list[FloatArray], judged: FloatArray
-) -> FloatArray:
+def _likelihood_ratio(right: FloatArray, wrong: FloatArray, judged: FloatArray) -> FloatArray:
     """Log-likelihood ratio of right against wrong for the judged rows, by balanced logistic regression."""
     pairs = np.concatenate([right, wrong])
     mean, std = pairs.mean(axis=0), pairs.std(axis=0) + EPSILON
-    balanced = np.concatenate([w / w.sum() for w in weights]) * len(pairs) / 2
     is_right = np.arange(len(pairs)) < len(right)
-    model = LogisticRegression(C=RIDGE_STRENGTH, max_iter=1000)
-    model.fit((pairs - mean) / std, is_right, sample_weight=balanced)
+    model = LogisticRegression(C=RIDGE_STRENGTH, class_weight="balanced", max_iter=1000)
+    model.fit((pairs - mean) / std, is_right)
     ratio: FloatArray = model.decision_function((judged - mean) / std)
     return ratio
