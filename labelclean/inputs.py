@@ -17,7 +17,7 @@ import numpy as np
 
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded, decode_all, digest_of_file, open_map
-from labelclean.data.inspect import SMALL_CLASS, alike_classes, nameless_classes, tell_columns
+from labelclean.data.inspect import SMALL_CLASS, alike_classes, confined_classes, nameless_classes, tell_columns
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import ByteArray, Fault, IntArray, Labels, Manifest, Reporter
@@ -120,7 +120,7 @@ def _note_rows(manifest: Manifest, faults: dict[int, Fault], reporter: Reporter)
 
 
 def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> None:
-    """Name classes that are small or without a row, those that are perhaps no class, and those perhaps the same."""
+    """Name classes of which there is little to go by, those that are perhaps no class, and those perhaps the same."""
     counts = np.bincount(manifest.label_ids[rows], minlength=len(manifest.class_names))
     gone = [name for name, count in zip(manifest.class_names, counts, strict=True) if count == 0]
     if gone:
@@ -131,6 +131,12 @@ def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> Non
     nameless = nameless_classes(manifest.class_names)
     if nameless:
         reporter.note(f"classes whose names may mean that there is no label: {', '.join(map(repr, nameless))}")
+    confined = confined_classes(manifest, rows)
+    if confined:
+        reporter.note(
+            f"classes with nearly all rows in one group: {', '.join(confined)}; rows of a group say nothing about each "
+            "other, so that these can hardly be judged: give smaller groups, or no column group"
+        )
     alike = "; ".join(" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names))
     if alike:
         reporter.note(f"classes that differ only by letter case or blank space: {alike}")

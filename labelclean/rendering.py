@@ -291,7 +291,7 @@ def _remarks(summary: Summary) -> list[Text]:
 
 
 def _class_remarks(inspection: Inspection) -> list[Text]:
-    """Classes that may be none or be the same, and a data set that has but one."""
+    """Classes that may be none or the same or are all in one group, and a data set that has but one."""
     remarks = []
     if inspection.nameless_classes:
         names = ", ".join(f"{name!r} ({inspection.classes[name]:,})" for name in inspection.nameless_classes)
@@ -303,6 +303,9 @@ def _class_remarks(inspection: Inspection) -> list[Text]:
         ]
         more = "; ..." if len(inspection.alike_classes) > MAX_CLASSES else ""
         remarks.append(_remark("Classes that differ only by letter case or blank space", "; ".join(groups) + more))
+    if inspection.confined_classes:
+        names = ", ".join(f"{name!r} ({inspection.classes[name]:,})" for name in inspection.confined_classes)
+        remarks.append(_remark("Classes with nearly all rows in one group, which can hardly be judged", names))
     if not inspection.has_rival_classes:
         remarks.append(_remark("Fewer than two classes", "no label can be wrong against another, and `fit` refuses"))
     return remarks

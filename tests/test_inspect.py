@@ -61,6 +61,19 @@ def test_classes_that_may_be_no_class_are_listed():
     assert found.is_sound
 
 
+def test_classes_that_one_group_alone_shows_are_listed():
+    """Of a, b and c with 20 rows each four fifths, less and half are in one group; of d too few to tell; e has none."""
+    labels = [*"a" * 20, *"b" * 20, *"c" * 20, *"d" * 9, *"e" * 20]
+    groups = [*[0] * 16, *[UNKNOWN] * 4, *[0] * 15, *[1] * 5, *[1] * 10, *[2] * 10, *[3] * 9, *[UNKNOWN] * 20]
+    manifest = dataclasses.replace(make_manifest(labels), group_ids=np.array(groups))
+    found = inspected(manifest, "-" * len(labels))
+    assert found.confined_classes == ("a",)
+    assert as_json(found)["confined_classes"] == ("a",)
+    lost = {row: Fault(kind="missing_file", message="gone") for row in range(35, 40)}
+    assert inspected(manifest, "-" * len(labels), lost).confined_classes == ("a", "b")
+    assert inspected(make_manifest(labels), "-" * len(labels)).confined_classes == ()
+
+
 def test_only_usable_rows_count_for_a_class():
     lost = {2: Fault(kind="missing_file", message="row 2"), 4: Fault(kind="missing_file", message="row 4")}
     found = inspected(make_manifest(["a", "b", "b", "a", "ghost"]), "wx-y-", lost)

@@ -324,6 +324,21 @@ def test_words_for_no_label_are_classes_with_a_note(data: Path, tmp_path: Path, 
     assert (frame_of(tmp_path / "run")["label"] == "NaN").sum() == 11
 
 
+def test_classes_that_are_all_in_one_group_are_told(data: Path, tmp_path: Path, run: Run):
+    """As where each class is from a source of its own: nothing can say which labels are wrong."""
+    index = sound_rows(data)
+    index.assign(group=index["label"]).to_csv("labels.csv", index=False)
+    words = [word for word in fit_words(data, tmp_path / "run", index=Path("labels.csv")) if word != "--quiet"]
+    code, _, err = run(*words)
+    assert code == 0
+    told = " ".join(err.split())
+    assert f"classes with nearly all rows in one group: {', '.join(CLASSES)}" in told
+    assert "no column group" in told
+    assert "in one group, which can hardly be judged" in " ".join(
+        run("check", data / "images", "labels.csv")[1].split()
+    )
+
+
 def test_columns_and_rows_that_cannot_be_judged_are_told_before_training(data: Path, tmp_path: Path, run: Run):
     words = [word for word in fit_words(data, tmp_path / "run") if word != "--quiet"]
     code, _, err = run(*words)

@@ -23,6 +23,9 @@ NUM_EXAMPLES = 3
 SMALL_CLASS = 10
 """Classes with fewer rows are named: little can be said about their labels."""
 
+CONFINED = 0.8
+"""Share of a class's rows in one group from which on hardly any other group shows it."""
+
 NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
 """Words, lower case, by which programs mark a missing value; they may be names of classes all the same."""
 
@@ -68,6 +71,7 @@ class Inspection:
         min_class_rows: below it a class is small.
         alike_classes: classes that differ only by letter case or blank space, together.
         nameless_classes: classes whose names may mean that there is no label.
+        confined_classes: classes with nearly all rows in one group.
         faults: rows that cannot be used, by kind, most frequent first.
         doubled_paths: rows that name the same path.
         identical_images: rows with different paths and the same bytes.
@@ -82,6 +86,7 @@ class Inspection:
     min_class_rows: int
     alike_classes: tuple[tuple[str, ...], ...]
     nameless_classes: tuple[str, ...]
+    confined_classes: tuple[str, ...]
     faults: tuple[FaultGroup, ...]
     doubled_paths: tuple[SamePicture, ...]
     identical_images: tuple[SamePicture, ...]
@@ -156,6 +161,7 @@ def inspect(
         min_class_rows=min_class_rows,
         alike_classes=alike_classes(manifest.class_names),
         nameless_classes=nameless_classes(manifest.class_names),
+        confined_classes=confined_classes(manifest, np.flatnonzero(usable)),
         faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
@@ -179,6 +185,20 @@ def alike_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
 def nameless_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Names that programs write where a label is missing, such as `NaN`."""
     return tuple(name for name in names if name.strip().casefold() in NO_LABEL)
+
+
+def confined_classes(manifest: Manifest, rows: IntArray) -> tuple[str, ...]:
+    """Classes with nearly all rows in one of the user's groups: hardly anything else may say what they look like.
+
+    Args:
+        rows: positions of the rows that count, (M,).
+    """
+    labels, groups = manifest.label_ids[rows], manifest.group_ids[rows]
+    totals = np.bincount(labels, minlength=len(manifest.class_names))
+    grouped = groups != UNKNOWN
+    pairs, counts = np.unique(np.stack([labels[grouped], groups[grouped]]), axis=1, return_counts=True)
+    confined = pairs[0][(counts >= CONFINED * totals[pairs[0]]) & (counts >= SMALL_CLASS)]
+    return tuple(manifest.class_names[label] for label in confined)
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
