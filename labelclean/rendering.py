@@ -294,21 +294,23 @@ def _class_remarks(inspection: Inspection) -> list[Text]:
     """Classes that may be none or the same or are all in one group, and a data set that has but one."""
     remarks = []
     if inspection.nameless_classes:
-        names = ", ".join(f"{name!r} ({inspection.classes[name]:,})" for name in inspection.nameless_classes)
+        names = ", ".join(_counted(inspection, inspection.nameless_classes))
         remarks.append(_remark("Classes whose names may mean that there is no label", names))
     if inspection.alike_classes:
-        groups = [
-            " and ".join(f"{name!r} ({inspection.classes[name]:,})" for name in same)
-            for same in inspection.alike_classes[:MAX_CLASSES]
-        ]
+        groups = [" and ".join(_counted(inspection, same)) for same in inspection.alike_classes[:MAX_CLASSES]]
         more = "; ..." if len(inspection.alike_classes) > MAX_CLASSES else ""
         remarks.append(_remark("Classes that differ only by letter case or blank space", "; ".join(groups) + more))
     if inspection.confined_classes:
-        names = ", ".join(f"{name!r} ({inspection.classes[name]:,})" for name in inspection.confined_classes)
+        names = ", ".join(_counted(inspection, inspection.confined_classes))
         remarks.append(_remark("Classes with nearly all rows in one group, which can hardly be judged", names))
     if not inspection.has_rival_classes:
         remarks.append(_remark("Fewer than two classes", "no label can be wrong against another, and `fit` refuses"))
     return remarks
+
+
+def _counted(inspection: Inspection, names: Iterable[str]) -> list[str]:
+    """Names of classes, each with its rows."""
+    return [f"{name!r} ({inspection.classes[name]:,})" for name in names]
 
 
 def _cost(cost: Cost) -> Text:

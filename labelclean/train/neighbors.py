@@ -78,8 +78,9 @@ def nearest(
             barred = (groups[rows] == groups[queries[part]][:, None]) | (rows < 0)
             found[part], cosines[part] = _leave_out(barred, rows, similarities, k)
     wide = by_size[small:]
-    for group in np.unique(groups[queries[wide]]):
-        part = wide[groups[queries[wide]] == group]
+    group_of = groups[queries[wide]]
+    for group in np.unique(group_of):
+        part = wide[group_of == group]
         similarities, rows = search(vectors[queries[part]], k, np.flatnonzero(groups == group))
         found[part], cosines[part] = _leave_out(rows < 0, rows, similarities, k)
     return found, cosines

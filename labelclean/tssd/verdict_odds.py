@@ -103,10 +103,9 @@ def calibrate(p_meta: FloatArray, labels: IntArray, golden: IntArray) -> FloatAr
     if not known.any():
         return p_meta
     odds = log_odds(p_meta, limit=1e-9)
-    is_right = golden[known] == labels[known]
+    of_golden, is_right = odds[known], (golden == labels)[known].astype(float)
 
     def unlikelihood(shift: float) -> float:
-        misses = np.logaddexp(0, np.where(is_right, -1.0, 1.0) * (odds[known] + shift))
-        return float(misses.sum() + (shift / SHIFT_SPREAD) ** 2 / 2)
+        return len(of_golden) * cross_entropy(of_golden + shift, is_right) + (shift / SHIFT_SPREAD) ** 2 / 2
 
     return sigmoid(odds + minimize_scalar(unlikelihood, bounds=(-MAX_ODDS, MAX_ODDS), method="bounded").x)
