@@ -65,6 +65,13 @@ def test_class_that_loses_all_positives_keeps_its_most_trusted_rows():
     assert any("1 classes had no certain positives" in guard for guard in division.guards)
 
 
+def test_most_trusted_is_what_both_streams_trust():
+    labels = np.array([0, 0, 1, 1, 1])
+    p_loss, p_feature = np.array([0.9, 0.9, 0.6, 0.4, 0.1]), np.array([0.9, 0.9, 0.1, 0.4, 0.6])
+    division = divide(p_loss, p_feature, labels, trust=0.7, distrust=0.3)
+    assert np.flatnonzero(division.positive).tolist() == [0, 1, 3]
+
+
 def test_class_of_one_row_keeps_it_and_absent_classes_are_no_loss():
     labels = np.array([0, 0, 0, 3])
     p = np.array([0.9, 0.9, 0.9, 0.1])

@@ -9,12 +9,13 @@ import pytest
 
 from labelclean.config import FitConfig
 from labelclean.records import UNKNOWN, Bin, ByteArray, Findings, FloatArray, IntArray, Labels
+from labelclean.train import findings
 from labelclean.train.findings import conclude, margins, suggest
 from labelclean.train.judge import Judge
 from labelclean.train.loop import LoopResult
 from labelclean.train.neighbors import unit_norm
 from labelclean.train.scan import FeatureSpace, Scan
-from labelclean.tssd import verdict_odds
+from labelclean.tssd import rates, verdict_odds
 from labelclean.tssd.level import Opinion
 from labelclean.tssd.numbers import correct_prior, log_odds, sigmoid
 from labelclean.tssd.rejection import rejection_cut
@@ -167,6 +168,43 @@ def test_golden_rows_calibrate_and_stay_out_of_the_cut():
     assert found.noise.value == pytest.approx(wrong.mean())
 
 
+def test_rows_that_both_streams_distrust_are_certain_up_to_the_cut(monkeypatch: pytest.MonkeyPatch):
+    """Row 5, of which the meta-classifier is sure, and rows 3 and 4, of which it is not."""
+    monkeypatch.setattr(findings, "rejection_cut", lambda *_, **__: 0.92)
+    found = findings_of(make_labels(GIVEN))
+    assert 0.5 < found.p_clean[5] < 0.92
+    assert (found.bins[3:6] == Bin.CERTAIN_NEGATIVE).all()
+
+
+def test_streams_that_contradict_the_meta_classifier_widen_the_intervals():
+    labels = make_labels(GIVEN)
+    agreeing, contradicting = judge_of(labels), judge_of(labels)
+    contradicting.means["p_loss"] = contradicting.means["p_loss"] - 3
+    widths = []
+    for judge in (agreeing, contradicting):
+        noise = findings_of(labels, [judge]).noise
+        assert noise.value == findings_of(labels).noise.value
+        widths.append(noise.high - noise.low)
+    assert widths[1] > 1.2 * widths[0]
+
+
+def test_drawn_golden_rows_are_compared_with_what_was_thought_of_them_before(monkeypatch: pytest.MonkeyPatch):
+    """Of four rows with one chance in three three are wrong, two of which were not doubted."""
+    monkeypatch.setattr(rates, "MIN_GOLDEN", 4)
+    drawn = np.isin(np.arange(NUM_ROWS), [0, 3, 6, 7])
+    is_wrong = np.isin(np.arange(NUM_ROWS), [0, 3, 6])
+    labels = make_labels(
+        GIVEN,
+        golden=np.where(drawn, np.where(is_wrong, (GIVEN + 1) % 3, GIVEN), UNKNOWN),
+        golden_chances=np.where(drawn, 1 / 3, np.nan),
+        golden_draws=np.where(drawn, 1, UNKNOWN),
+    )
+    found = findings_of(labels)
+    surprises = is_wrong[drawn] - (1 - found.p_meta[drawn])
+    assert surprises.mean() > 0.3
+    assert found.noise.value == pytest.approx((1 - found.p_meta).mean() + surprises.mean())
+
+
 def test_suggestions_and_margins_take_the_classes_shares_into_account():
     found = findings_of(make_labels(GIVEN))
     prior = priors()
@@ -190,6 +228,20 @@ def test_copies_are_found_inside_a_group_too(in_one_group: bool):
     assert np.flatnonzero(found.duplicate_group != UNKNOWN).tolist() == [0, 1]
     different = findings_of(make_labels(GIVEN, groups=groups))
     assert (different.duplicate_group == UNKNOWN).all()
+
+
+def test_of_the_labels_of_one_picture_one_is_accepted_at_most():
+    """Rows 0 and 1 show the same picture; both streams and the meta-classifier are sure of either label."""
+    pixels = PIXELS.copy()
+    pixels[1] = pixels[0]
+    alone, found = findings_of(make_labels(GIVEN)), findings_of(make_labels(GIVEN), pixels=pixels)
+    assert alone.p_clean[:2].min() > 0.95
+    assert found.p_clean[:2].sum() == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(found.p_clean[2:], alone.p_clean[2:])
+    assert alone.bins[:2].tolist() == [Bin.CERTAIN_POSITIVE] * 2
+    assert found.bins[:2].tolist() == [Bin.UNCERTAIN] * 2
+    assert (found.p_clean[:2] > found.cut).tolist() == [True, False]
+    assert found.noise.value > alone.noise.value + 0.05
 
 
 def test_outlier_score_is_the_distance_to_the_nearest_pictures_of_other_groups():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from labelclean.records import UNKNOWN
 from labelclean.train.folds import assign_folds, join_groups
@@ -36,6 +37,14 @@ def test_groups_of_very_different_sizes_are_dealt_out_by_their_rows():
         folds = assign_folds(labels, groups, num_folds=num_folds, rng=rng)
         shares = np.bincount(folds, minlength=num_folds) / len(folds)
         np.testing.assert_allclose(shares, 1 / num_folds, atol=0.06)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_group_comes_first(seed: int):
+    """Three pairs make up for six rows that stay together; the other way round one fold would get eight."""
+    groups = np.repeat([0, 1, 2, 3], [2, 2, 2, 6])
+    folds = assign_folds(np.zeros(12, dtype=int), groups, num_folds=2, rng=np.random.default_rng(seed))
+    assert np.bincount(folds).tolist() == [6, 6]
 
 
 def test_single_rows_make_up_for_what_groups_left_uneven():

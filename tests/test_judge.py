@@ -71,6 +71,37 @@ def test_means_leave_the_first_round_out_and_halve_the_weight_of_older_ones(lear
     np.testing.assert_allclose(p_right, sigmoid(judge.means["p_meta"]), atol=2e-3)
 
 
+def test_purified_rows_are_taught_as_certain_ones_are(learner_and_judge):
+    learner, judge = learner_and_judge
+    found = run_round(learner, judge)
+    assert found.purified.accepted.sum() > 5
+    assert not found.purified.accepted[found.division.positive].any()
+    np.testing.assert_array_equal(judge.lesson.labelled, found.division.positive | found.purified.accepted)
+
+
+def test_guesses_are_sharpened_as_the_settings_say(learner_and_judge):
+    learner, judge = learner_and_judge
+    learner.train([judge.lesson], advance=lambda _: None)
+    (scan,) = learner.scan(advance=lambda _: None)
+    guesses = {}
+    for temperature in (0.5, 1.0):
+        twin = Judge(judge.labels, replace(judge.config, sharpen=temperature))
+        twin.assess(scan, rng=np.random.default_rng(0))
+        guesses[temperature] = twin.lesson.guesses
+    squares = guesses[1.0] ** 2
+    np.testing.assert_allclose(guesses[0.5], squares / squares.sum(axis=1, keepdims=True), atol=1e-5)
+    assert np.abs(guesses[0.5] - guesses[1.0]).max() > 0.05
+
+
+def test_golden_rows_vote_in_full(learner_and_judge):
+    learner, judge = learner_and_judge
+    everyone = np.arange(NUM_ROWS)
+    judge.labels = replace(judge.labels, golden=np.where(everyone % 6 == 0, everyone % 3, UNKNOWN))
+    run_round(learner, judge)
+    assert (judge.trust[everyone % 6 == 0] == 1).all()
+    assert (judge.trust[everyone % 6 > 0] < 1).all()
+
+
 def test_the_first_round_of_a_random_start_stays_in_the_means(learner_and_judge):
     learner, judge = learner_and_judge
     judge.start_stage(None, from_scratch=True)
@@ -234,6 +265,8 @@ def test_the_anchor_has_a_say_beside_the_newest_scan(learner_and_judge):
     assert len(found.views) == 2
     np.testing.assert_array_equal(found.views[0].probs, anchor.probs)
     np.testing.assert_array_equal(found.views[1].probs, blurred.probs)
+    both = np.mean([view.agreement for view in found.views], axis=0)
+    np.testing.assert_allclose(judge.means["agreement"], both)
     twin = Judge(judge.labels, judge.config)
     twin.start_stage(None)
     alone = twin.assess(blurred, rng=np.random.default_rng(0))

@@ -12,7 +12,7 @@ from labelclean.records import UNKNOWN, Bin, BoolArray, Division, FloatArray, In
 from labelclean.tssd import purification
 from labelclean.tssd.channel import NoiseChannel
 from labelclean.tssd.division import divide
-from labelclean.tssd.numbers import log_odds, sigmoid
+from labelclean.tssd.numbers import MAX_ODDS, log_odds, sigmoid
 from labelclean.tssd.purification import (
     META_SHARE,
     MIN_PAIRS,
@@ -166,6 +166,29 @@ def test_a_classifier_is_never_made_surer_than_it_is():
 @pytest.mark.parametrize("odds", [-50.0, 0.0, 50.0])
 def test_pooling_stays_finite_where_all_rows_are_alike(odds: float):
     assert np.isfinite(pool_odds(np.full(20, odds), np.full(20, 11.5), share_right=0.9)).all()
+
+
+def test_single_odds_weigh_no_more_than_the_greatest_that_are_believed():
+    odds = np.random.default_rng(0).normal(0, 2, 300)
+    pools = []
+    for outlying in (MAX_ODDS, 100 * MAX_ODDS):
+        by_meta = np.append(odds, outlying)
+        pools.append(pool_odds(by_meta, np.append(odds, 1.0), share_right=0.6))
+    np.testing.assert_allclose(pools[0], pools[1])
+
+
+def test_many_pairs_of_one_kind_do_not_make_the_level():
+    """Rows that are certainly wrong give wrong pairs alone; twenty times as many of them say the same about a row."""
+    evidence, consensus, _, labels, wrong, _ = judged_blobs()
+    right_rows, wrong_rows = np.flatnonzero(~wrong), np.flatnonzero(wrong)
+    levels = []
+    for num_negative in (4, len(wrong_rows)):
+        bins = np.full(len(labels), Bin.UNCERTAIN)
+        bins[right_rows[:40]] = Bin.CERTAIN_POSITIVE
+        bins[wrong_rows[:num_negative]] = Bin.CERTAIN_NEGATIVE
+        found = purify(evidence, consensus, Division(bins=bins), labels, golden=NONE_GOLDEN, fold=FOLDS, rng=rng())
+        levels.append(found.p_meta.mean())
+    assert levels[0] == pytest.approx(levels[1], abs=0.03)
 
 
 def test_a_level_that_the_channel_underestimates_is_settled():

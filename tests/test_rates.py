@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from labelclean.records import UNKNOWN, BoolArray, Estimate, FloatArray, IntArray
 from labelclean.results.golden import draw_systematically, inclusion_chances, uncertainty
-from labelclean.tssd.rates import SHARED_ERROR, WrongLabels, pooled
+from labelclean.tssd.rates import MIN_GOLDEN, SHARED_ERROR, WrongLabels, pooled
 
 NUM_ROWS = 1500
 
@@ -101,6 +102,28 @@ def test_ways_that_differ_widen_the_interval():
     assert apart.high - apart.low > 5 * (alike.high - alike.low)
     assert pooled([0.9, 0.0], within=0.0).high <= 1
     assert pooled([0.0], within=0.0) == Estimate(value=0.0, low=0.0, high=0.0)
+
+
+def test_few_ways_that_differ_have_few_degrees_of_freedom():
+    """Rubin's rules by hand: three values with variance .0001, 4/3 of which is between them, and .0001 within."""
+    freedom = 2 * (1 + 0.0001 / (0.0001 * 4 / 3)) ** 2  # 6.125
+    reach = t.ppf(0.975, freedom) * np.sqrt(0.0001 + 0.0001 * 4 / 3)
+    estimate = pooled([0.49, 0.5, 0.51], within=1e-4)
+    assert freedom == 6.125
+    assert estimate.high - 0.51 == pytest.approx(reach)
+
+
+@pytest.mark.parametrize("number", [MIN_GOLDEN - 1, MIN_GOLDEN])
+def test_from_fifty_golden_rows_on_they_speak_for_others(number: int):
+    wrong = counted(
+        [np.full(1000, 0.9)],
+        golden=range(number),
+        is_wrong=np.arange(1000) < number,
+        chances=np.full(1000, number / 1000),
+    )
+    known = (number + (1000 - number) * 0.1) / 1000
+    assert MIN_GOLDEN == 50
+    assert found(wrong.share(everyone(1000))).value == pytest.approx(known if number < MIN_GOLDEN else 1)
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.001, 0.01, 0.1])

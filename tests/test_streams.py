@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from labelclean.records import EPSILON, UNKNOWN
+from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray, of_label
 from labelclean.train.neighbors import unit_norm
 from labelclean.tssd import streams
+from labelclean.tssd.channel import fit_channel
+from labelclean.tssd.shrinkage import PULL, Pull
 from labelclean.tssd.streams import (
     VOTE_FLOOR,
     channel_streams,
+    feature_scores,
+    loss_scores,
     mixture_streams,
     neighbor_votes,
     prototype_affinity,
@@ -117,6 +121,27 @@ def test_both_streams_rank_flipped_labels_last(kind: str):
     for p in (streams.p_loss, streams.p_feature):
         assert roc_auc_score(~wrong, p) > 0.95
         assert ((p >= 0) & (p <= 1)).all()
+
+
+def test_golden_labels_and_the_pull_reach_the_channels():
+    """Each channel is the one that is fitted by hand, and another without golden labels or with the usual pull."""
+    view, labels, _, _ = flipped_blobs()
+    pull, golden = Pull(least=1e3, times=2), np.where(np.arange(len(labels)) % 3 == 0, (labels + 1) % 3, UNKNOWN)
+    scores = {"p_loss": loss_scores([view]), "p_feature": feature_scores([view])}
+    scores["p_clean"] = scores["p_loss"] + scores["p_feature"]
+    consensus = reach_consensus([view], labels, golden=golden, pull=pull, rng=np.random.default_rng(0))
+    streams = channel_streams([view], labels, golden=golden, pull=pull, rng=np.random.default_rng(0))
+    for name, of_stream in scores.items():
+        found = getattr(consensus if name == "p_clean" else streams, name)
+        np.testing.assert_allclose(found, by_hand(of_stream, labels, golden, pull), err_msg=name)
+        for other in (by_hand(of_stream, labels, None, pull), by_hand(of_stream, labels, golden, PULL)):
+            assert np.abs(found - other).max() > 0.01, name
+
+
+def by_hand(scores: list[FloatArray], labels: IntArray, golden: IntArray | None, pull: Pull) -> FloatArray:
+    """P(label right) by a channel of these scores, (N,)."""
+    channel = fit_channel(scores, labels, golden=golden, pull=pull, rng=np.random.default_rng(0))
+    return of_label(channel.posterior(channel.prior(scores), labels), labels)
 
 
 def test_consensus_is_better_than_each_stream_and_knows_the_noise():

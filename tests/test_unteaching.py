@@ -58,10 +58,12 @@ def test_the_channel_finds_noise_again_that_teaching_had_hidden():
         tables.append(pulled)
     hidden = View(probs=softmax(tables[0]), votes=softmax(tables[1]), affinity=tables[2], agreement=view.agreement)
     shown = unteach(hidden, labels, taught=taught, held_out=~taught)
-    rates = [
-        1 - channel_streams([seen], labels, golden=np.full(len(labels), UNKNOWN), rng=np.random.default_rng(0)).p_loss
-        for seen in (hidden, shown)
-    ]
-    assert rates[0][taught].mean() < 0.4 * wrong[taught].mean()
-    assert rates[1][taught].mean() == pytest.approx(wrong[~taught].mean(), abs=0.04)  # all that they can tell
+    nobody = np.full(len(labels), UNKNOWN)
+    before, after = (
+        channel_streams([seen], labels, golden=nobody, rng=np.random.default_rng(0)) for seen in (hidden, shown)
+    )
+    for name in ("p_loss", "p_feature"):
+        rates = [1 - getattr(streams, name)[taught].mean() for streams in (before, after)]
+        assert rates[0] < 0.4 * wrong[taught].mean()
+        assert rates[1] == pytest.approx(wrong[~taught].mean(), abs=0.04)  # all that they can tell
     np.testing.assert_array_equal(shown.agreement, view.agreement)

@@ -8,7 +8,7 @@ import pytest
 from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray
 from labelclean.tssd.level import Opinion
 from labelclean.tssd.numbers import log_odds, sigmoid
-from labelclean.tssd.verdict_odds import DOUBT_WEIGHT, calibrate, excuse_the_rare, settle_odds, soften
+from labelclean.tssd.verdict_odds import DOUBT_WEIGHT, calibrate, excuse_the_rare, let_compete, settle_odds, soften
 
 
 def calibration_error(p: FloatArray, right: BoolArray) -> float:
@@ -107,6 +107,25 @@ def test_a_few_golden_rows_change_p_clean_a_little_and_many_a_lot():
     p_clean = np.full(1000, 0.5)
     shifts = [calibrate(p_clean, np.zeros(1000, dtype=int), few_golden(count))[0] for count in (2, 20, 500)]
     assert 0.5 < shifts[0] < 0.55 < shifts[1] < 0.7 < shifts[2] < 1
+
+
+def test_labels_of_one_picture_compete():
+    """Row 0 is alone; rows 1 and 2 show a picture under two labels, rows 3 to 5 one under two, of which one twice."""
+    p_clean = np.array([0.8, 0.9, 0.8, 0.5, 0.9, 0.9])
+    pictures = np.array([UNKNOWN, 0, 0, 1, 1, 1])
+    nothing = np.full(6, UNKNOWN)
+    found = let_compete(p_clean, np.array([0, 0, 1, 2, 1, 1]), pictures, nothing)
+    np.testing.assert_allclose(found, [0.8, 9 / 14, 4 / 14, 1 / 11, 9 / 11, 9 / 11])
+    agreeing = let_compete(np.array([0.8, 0.9, 0.5]), np.array([0, 1, 1]), np.array([UNKNOWN, 0, 0]), nothing[:3])
+    np.testing.assert_allclose(agreeing, [0.8, 0.75, 0.75])  # the root of 9 stands against 1
+    assert let_compete(p_clean, np.zeros(6, dtype=int), nothing, nothing) is p_clean
+
+
+def test_a_golden_label_decides_about_all_rows_of_its_picture():
+    labels, pictures = np.array([0, 1, 0, 0, 0, 0]), np.array([0, 0, 1, 1, 2, 2])
+    golden = np.array([1, UNKNOWN, 2, UNKNOWN, UNKNOWN, UNKNOWN])
+    found = let_compete(np.full(6, 0.5), labels, pictures, golden)
+    np.testing.assert_allclose(found, [0, 1, 0, 0, 0.5, 0.5], atol=1e-8)
 
 
 def few_golden(count: int) -> IntArray:

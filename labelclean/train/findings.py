@@ -29,7 +29,7 @@ from labelclean.tssd.level import mean_opinion
 from labelclean.tssd.numbers import correct_prior, sigmoid
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.rejection import is_rejected, rejection_cut
-from labelclean.tssd.verdict_odds import calibrate, settle_odds
+from labelclean.tssd.verdict_odds import calibrate, let_compete, settle_odds
 
 
 def conclude(
@@ -45,7 +45,7 @@ def conclude(
     """The findings about the judged rows.
 
     Streams, meta-classifier and predictions are running means over the rounds, averaged over the judges; the last
-    division is made on the averages, and the mean p_meta is adjusted and cut.
+    division is made on the averages, and the mean p_meta is adjusted and cut. Labels of one picture compete.
 
     Args:
         rows: positions of the judged rows in the index, (N,).
@@ -56,7 +56,8 @@ def conclude(
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
     prior = _average(result, "prior")
     p_meta = _settled(result, labels, p_feature=p_feature, prior=prior)
-    p_clean = calibrate(p_meta, labels.given, labels.golden)
+    outlier_score, pictures = _compare_pictures(result.scans[0].pictures, labels.groups, pixels, rows, files, device)
+    p_clean = let_compete(calibrate(p_meta, labels.given, labels.golden), labels.given, pictures, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
     bins = _last_bins(p_loss, p_feature, p_clean, cut=cut, config=config)
     rejected = is_rejected(bins, p_clean, cut)
@@ -67,9 +68,6 @@ def conclude(
 
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
     suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected)
-    outlier_score, duplicate_group = _compare_pictures(
-        result.scans[0].pictures, labels.groups, pixels, rows, files, device
-    )
     hits = np.sum([judge.hits for judge in result.judges], axis=0)
     num_rounds = sum(judge.num_rounds for judge in result.judges)
     return Findings(
@@ -87,7 +85,7 @@ def conclude(
         knn_agreement=_average(result, "agreement"),
         wrong_event_rate=1 - hits / num_rounds,
         outlier_score=outlier_score,
-        duplicate_group=duplicate_group,
+        duplicate_group=pictures,
         noise=noise,
         class_noise={label: of_class for label, of_class in enumerate(by_class) if of_class is not None},
         precision=wrong.share(rejected),

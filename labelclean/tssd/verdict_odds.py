@@ -1,5 +1,7 @@
 """The last word on the labels: what purification found is weakened, levelled, excused and calibrated, in this order.
 
+And at the end the labels of one picture compete: at most one of them is right.
+
 # N rows, K classes
 """
 
@@ -109,3 +111,34 @@ def calibrate(p_meta: FloatArray, labels: IntArray, golden: IntArray) -> FloatAr
         return len(of_golden) * cross_entropy(of_golden + shift, is_right) + (shift / SHIFT_SPREAD) ** 2 / 2
 
     return sigmoid(odds + minimize_scalar(unlikelihood, bounds=(-MAX_ODDS, MAX_ODDS), method="bounded").x)
+
+
+def let_compete(p_clean: FloatArray, labels: IntArray, pictures: IntArray, golden: IntArray) -> FloatArray:
+    """P(label right), (N,), where labels of the same picture cannot be right together; elsewhere as it was.
+
+    Each label of a picture has the log-odds that its rows have in the mean. Their odds stand against each other and
+    against that none of them is right: it is what independent judgements become once it is known that at most one of
+    them holds. With a label of .9 and another one of .8 their odds are 9, 4 and 1, and the probabilities 9/14 and 4/14.
+    A golden label decides about all rows of its picture.
+
+    Args:
+        p_clean: by each row alone, (N,).
+        labels: given labels, (N,).
+        pictures: the same number for rows that show the same picture, UNKNOWN for single ones, (N,).
+        golden: true labels where known, UNKNOWN elsewhere, (N,).
+    """
+    doubled = np.flatnonzero(pictures != UNKNOWN)
+    if not len(doubled):
+        return p_clean
+    num_classes = int(max(labels.max(), golden.max())) + 1
+    cases, case = np.unique(pictures[doubled] * num_classes + labels[doubled], return_inverse=True)
+    picture, label = np.divmod(cases, num_classes)
+    odds = np.bincount(case, weights=log_odds(p_clean[doubled], limit=1e-9)) / np.bincount(case)
+    truth = np.full(int(pictures.max()) + 1, UNKNOWN)
+    settled = doubled[golden[doubled] != UNKNOWN]
+    truth[pictures[settled]] = golden[settled]
+    known = truth[picture] != UNKNOWN
+    weights = np.exp(np.where(known, np.where(truth[picture] == label, MAX_ODDS, -MAX_ODDS), odds))
+    competing = p_clean.copy()
+    competing[doubled] = (weights / (1 + np.bincount(picture, weights=weights)[picture]))[case]
+    return competing
