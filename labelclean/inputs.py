@@ -9,20 +9,32 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from labelclean.config import FitConfig
+from labelclean.data.groups import join_groups
 from labelclean.data.images import Decoded, decode_all, digest_of_file, open_map
-from labelclean.data.inspect import SMALL_CLASS, alike_classes, confined_classes, nameless_classes, tell_columns
+from labelclean.data.inspect import (
+    DIFFERENCES,
+    FEWEST_ROWS,
+    SMALL_CLASS,
+    alike_classes,
+    confined_classes,
+    nameless_classes,
+    tell_columns,
+)
 from labelclean.errors import InputError, RunFolderError
 from labelclean.files import write_atomically
 from labelclean.records import ByteArray, Fault, IntArray, Labels, Manifest, Reporter
 from labelclean.results.run_folder import RunFolder
-from labelclean.train.folds import assign_folds, join_groups
+from labelclean.train.folds import assign_folds
+
+NUM_NAMES = 20
+"""Classes that are named in a note."""
 
 IMAGES_COMPARED = 64
 """Files that an interrupted run has decoded are compared with those that are there now: so many of them."""
@@ -67,7 +79,7 @@ def read_inputs(
     _refuse_faults(manifest.faults, config)
     decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
     _refuse_faults(decoded.faults, config)
-    rows = judged_rows(manifest, decoded.faults, images_dir)
+    rows = judged_rows(manifest, decoded.faults)
     _note_rows(manifest, decoded.faults, reporter)
     _note_classes(manifest, rows, reporter)
     files = decoded.files[rows]
@@ -80,7 +92,7 @@ def _refuse_faults(faults: dict[int, Fault], config: FitConfig) -> None:
         raise InputError(min(faults.items())[1].message, hint="Mend it, or leave --strict away to have it marked.")
 
 
-def judged_rows(manifest: Manifest, faults: dict[int, Fault], images_dir: Path) -> IntArray:
+def judged_rows(manifest: Manifest, faults: dict[int, Fault]) -> IntArray:
     """Rows with a label and a decodable image, ascending.
 
     Raises:
@@ -90,22 +102,12 @@ def judged_rows(manifest: Manifest, faults: dict[int, Fault], images_dir: Path) 
     usable[list(faults)] = False
     rows = np.flatnonzero(usable)
     num_classes = len(np.unique(manifest.label_ids[rows]))
-    if len(rows) < 4 or num_classes < 2:
+    if len(rows) < FEWEST_ROWS or num_classes < 2:
         found = f"{len(rows)} of {manifest.num_rows} rows can be judged, of {num_classes} classes"
         example = f", as in: {next(iter(faults.values())).message}" if faults else ""
         hint = "At least four readable images of two classes are needed; `labelclean check` lists what is wrong."
-        raise InputError(f"{manifest.source}: {found}{example}", hint=_meant_folder(manifest, images_dir) or hint)
+        raise InputError(f"{manifest.source}: {found}{example}", hint=hint)
     return rows
-
-
-def _meant_folder(manifest: Manifest, images_dir: Path) -> str:
-    """A hint, where the paths are relative to the folder above IMAGES; empty otherwise."""
-    above = images_dir.resolve().parent
-    first = next((path for path in manifest.paths.to_pylist() if path), "")
-    with suppress(OSError):  # what takes the place of a path may be too long for one
-        if first and not (images_dir / first).exists() and (above / first).is_file():
-            return f"The paths are relative to {above}: give that folder as IMAGES."
-    return ""
 
 
 def _note_rows(manifest: Manifest, faults: dict[int, Fault], reporter: Reporter) -> None:
@@ -124,22 +126,28 @@ def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> Non
     counts = np.bincount(manifest.label_ids[rows], minlength=len(manifest.class_names))
     gone = [name for name, count in zip(manifest.class_names, counts, strict=True) if count == 0]
     if gone:
-        reporter.note(f"classes of which no row can be judged: {', '.join(gone)}")
+        reporter.note(f"classes of which no row can be judged: {_some(gone)}")
     small = [name for name, count in zip(manifest.class_names, counts, strict=True) if 0 < count < SMALL_CLASS]
     if small:
-        reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {', '.join(small)}")
+        reporter.note(f"classes with fewer than {SMALL_CLASS} rows, judged with little to go by: {_some(small)}")
     nameless = nameless_classes(manifest.class_names)
     if nameless:
         reporter.note(f"classes whose names may mean that there is no label: {', '.join(map(repr, nameless))}")
     confined = confined_classes(manifest, rows)
     if confined:
         reporter.note(
-            f"classes with nearly all rows in one group: {', '.join(confined)}; rows of a group say nothing about each "
+            f"classes with nearly all rows in one group: {_some(confined)}; rows of a group say nothing about each "
             "other, so that these can hardly be judged: give smaller groups, or no column group"
         )
-    alike = "; ".join(" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names))
+    alike = [" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names)]
     if alike:
-        reporter.note(f"classes that differ only by letter case or blank space: {alike}")
+        reporter.note(f"classes that differ only by {DIFFERENCES}: {_some(alike, '; ')}")
+
+
+def _some(names: Sequence[str], separator: str = ", ") -> str:
+    """Names in words, the first NUM_NAMES of them."""
+    more = f"{separator}and {len(names) - NUM_NAMES:,} more" if len(names) > NUM_NAMES else ""
+    return separator.join(names[:NUM_NAMES]) + more
 
 
 def _decoded(
@@ -187,7 +195,7 @@ def _refuse_other_images(manifest: Manifest, images_dir: Path, folder: RunFolder
     there = np.flatnonzero(digests.any(axis=1))
     for row in there[np.linspace(0, len(there) - 1, min(len(there), IMAGES_COMPARED)).astype(int)].tolist():
         path = manifest.paths[row].as_py()
-        if not np.array_equal(digest_of_file(images_dir / path), digests[row]):
+        if not np.array_equal(digest_of_file(images_dir, path), digests[row]):
             raise RunFolderError(
                 f"{images_dir / path}: not the image that the unfinished run {folder.path} has decoded",
                 hint="Resume with the same images, or start anew with --overwrite.",

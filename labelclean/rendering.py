@@ -27,14 +27,18 @@ MAX_CLASSES = 20
 """More classes than that are summed up in a line."""
 MAX_CASES = 5
 """Doubled rows and conflicts that are shown in full."""
+JOINER = "\u200d"
+"""Of emoji, as in those of families."""
 HOW_ROWS_COUNT = "Rows count from 0: row 0 is the first below the header, and blank lines do not count."
 
 
 def shown(text: str | None) -> str:
-    """A user's text on one line, with control characters spelt out."""
+    """A user's text on one line, with control characters spelt out, but not what joins characters into one."""
     if text is None:
         return "-"
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+    return "".join(
+        mark if mark.isprintable() or mark == JOINER else mark.encode("unicode_escape").decode() for mark in text
+    )
 
 
 def percent(share: float | None) -> str:
@@ -89,7 +93,7 @@ def inspection_view(inspection: Inspection) -> RenderableType:
     if 0 < len(counts) <= MAX_CLASSES:
         parts.append(_bars({shown(name): count for name, count in inspection.classes.items()}, inspection.num_rows, {}))
     if inspection.faults:
-        lines = [(group.kind, group.num_rows, group.examples[0]) for group in inspection.faults]
+        lines = [(group.kind, group.num_rows, group.messages[0]) for group in inspection.faults]
         parts.append(_fault_table(lines))
     small = sorted(inspection.small_classes.items(), key=lambda item: item[1])
     if small:
@@ -104,6 +108,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
         parts.append(Text(HOW_ROWS_COUNT, style="dim"))
     if inspection.num_passed_over:
         parts.append(_remark("Files passed over", f"{inspection.num_passed_over:,}, no images or in no class's folder"))
+    if inspection.refusal:
+        parts.append(_remark("`fit` will refuse", inspection.refusal))
     if inspection.is_sound:
         parts.append(Text("Every row can be used, and no picture carries two labels.", style="green"))
     return _spaced(parts)
@@ -291,7 +297,9 @@ def _remarks(summary: Summary) -> list[Text]:
 
 
 def _class_remarks(inspection: Inspection) -> list[Text]:
-    """Classes that may be none or the same or are all in one group, and a data set that has but one."""
+    """Classes that may be none or the same or are all in one group."""
+    from labelclean.data.inspect import DIFFERENCES
+
     remarks = []
     if inspection.nameless_classes:
         names = ", ".join(_counted(inspection, inspection.nameless_classes))
@@ -299,12 +307,10 @@ def _class_remarks(inspection: Inspection) -> list[Text]:
     if inspection.alike_classes:
         groups = [" and ".join(_counted(inspection, same)) for same in inspection.alike_classes[:MAX_CLASSES]]
         more = "; ..." if len(inspection.alike_classes) > MAX_CLASSES else ""
-        remarks.append(_remark("Classes that differ only by letter case or blank space", "; ".join(groups) + more))
+        remarks.append(_remark(f"Classes that differ only by {DIFFERENCES}", "; ".join(groups) + more))
     if inspection.confined_classes:
         names = ", ".join(_counted(inspection, inspection.confined_classes))
         remarks.append(_remark("Classes with nearly all rows in one group, which can hardly be judged", names))
-    if not inspection.has_rival_classes:
-        remarks.append(_remark("Fewer than two classes", "no label can be wrong against another, and `fit` refuses"))
     return remarks
 
 

@@ -62,7 +62,7 @@ def test_class_that_loses_all_positives_keeps_its_most_trusted_rows():
     np.testing.assert_array_equal(np.flatnonzero(division.positive[10:]), [18, 19])
     assert division.positive[:10].all()
     assert division.negative[10:].sum() == 18
-    assert any("1 classes had no certain positives" in guard for guard in division.guards)
+    assert any("one class without certain positives" in guard for guard in division.guards)
 
 
 def test_most_trusted_is_what_both_streams_trust():
@@ -77,7 +77,7 @@ def test_class_of_one_row_keeps_it_and_absent_classes_are_no_loss():
     p = np.array([0.9, 0.9, 0.9, 0.1])
     division = divide(p, p, labels, trust=0.7, distrust=0.3)
     assert division.bins.tolist() == [P, P, P, P]
-    assert division.guards[0].startswith("1 classes had no certain positives")
+    assert division.guards[0].startswith("one class without certain positives")
 
 
 def test_healthy_division_shows_no_sign_of_failure():

@@ -168,11 +168,17 @@ def test_hugging_face_gets_paths_that_begin_in_its_folder(
     assert not any(Path("beside").iterdir())
 
 
+def test_a_form_that_is_named_needs_no_ending(run: Run, finished_run: RunFolder):
+    for name, form in (("e.csv", "csv"), ("e.dat", "csv"), ("e", "parquet")):
+        assert run("export", finished_run.path, "--out", name, "--to", form)[0] == 0
+    assert Path("e.dat").read_bytes() == Path("e.csv").read_bytes()
+    assert len(pq.read_table("e")) == len(pd.read_csv("e.csv"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--out", "e.txt"), "--out e.txt: its ending"),
-        (("--out", "e.txt", "--to", "csv"), "--out e.txt: its ending"),
         (("--out", "e"), "--out e: its ending"),
         (("--out", "e.csv", "--to", "parquet"), "--to parquet and --out e.csv disagree"),
         (("--out", "e.parquet", "--to", "csv"), "--to csv and --out e.parquet disagree"),

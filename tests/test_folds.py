@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelclean.records import UNKNOWN
-from labelclean.train.folds import assign_folds, join_groups
+from labelclean.train.folds import assign_folds
 
 
 def test_every_class_is_dealt_out_evenly():
@@ -78,17 +77,3 @@ def test_folds_depend_on_the_seed_alone():
     )
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
-
-
-def test_groups_join_through_equal_files():
-    """Rows 0 and 2 share a group, 2 and 3 a file, 3 and 5 another group: one group. 1 and 4 share a file."""
-    groups = join_groups(np.array([7, UNKNOWN, 7, 4, UNKNOWN, 4, UNKNOWN]), np.array([0, 1, 2, 2, 1, 5, 6]))
-    assert len(set(groups[[0, 2, 3, 5]])) == 1
-    assert groups[1] == groups[4]
-    assert len(set(groups[[0, 1, 6]])) == 3
-    assert sorted(set(groups)) == [0, 1, 2]
-
-
-def test_rows_without_group_and_copy_stay_alone():
-    groups = join_groups(np.full(5, UNKNOWN), np.array([4, 3, 2, 1, 0]))
-    assert sorted(groups) == [0, 1, 2, 3, 4]

@@ -239,13 +239,33 @@ def test_many_rows_are_all_decoded_and_counted(
     assert Counter.total == 50
 
 
+def test_what_a_path_that_leads_nowhere_may_mean_is_told(tmp_path: Path):
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    composed, decomposed = "\u00e9.png", "e\u0301.png"
+    for name in ("sub/a.png", "b.png", composed):
+        Image.new("RGB", (4, 4)).save(images / name)
+    paths = ["sub\\a.png", "images/b.png", decomposed, "c.png"]
+    manifest = make_manifest(["a"] * 4, paths=paths)
+    found = decode_all(manifest, images, tmp_path / "p", size=8, workers=1, reporter=SilentReporter())
+    assert {fault.kind for fault in found.faults.values()} == {"missing_file"}
+    remedies = [
+        "with / in place of \\",
+        f"relative to {tmp_path}: give that folder as IMAGES",
+        "(Unicode NFC)",
+        "Add the",
+    ]
+    for row, remedy in enumerate(remedies):
+        assert remedy in found.faults[row].message
+
+
 def test_as_many_threads_decode_as_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Each waits until all are there."""
     num_threads = 4 * (os.cpu_count() or 1)
     together = Barrier(num_threads, timeout=20)
     manifest = make_manifest(["a"] * num_threads, paths=[f"{row}.png" for row in range(num_threads)])
 
-    def meet(_: Path) -> bytes:
+    def meet(*_: object) -> bytes:
         together.wait()
         return b""
 

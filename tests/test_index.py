@@ -450,11 +450,34 @@ def test_golden_labels_that_are_no_class_are_refused_wherever_they_are(read: Rea
     said = r"is \?" if "?" in label else f"has the golden label '{label}'"
     with pytest.raises(InputError, match=f"l.csv row 1 {said}") as caught:
         read("l.csv", f"path,label,golden\na,dress,dress\nb,coat,{label}\n")
-    assert hint in caught.value.hint
+    assert hint in str(caught.value) + caught.value.hint
     golden = write("golden.csv", f"path,golden\na,dress\nb,{label}\n")
     with pytest.raises(InputError, match=rf"golden\.csv: b {said}") as caught:
         read("l.csv", "path,label\na,dress\nb,coat\n", golden=[golden])
-    assert hint in caught.value.hint
+    assert hint in str(caught.value) + caught.value.hint
+
+
+def test_all_golden_labels_that_are_no_class_are_told_at_once(read: Read):
+    rows = "".join(f"{row},dress,dres{row}\n{row}b,coat,coat\n" for row in range(7))
+    with pytest.raises(InputError) as caught:
+        read("l.csv", f"path,label,golden\n{rows}")
+    told = str(caught.value)
+    assert [f"row {2 * row} has the golden label 'dres{row}' (is it 'dress'?)" in told for row in range(6)] == [
+        True
+    ] * 5 + [False]
+    assert "and 2 more: none of the classes" in told
+
+
+def test_one_column_cannot_be_path_and_label(read: Read):
+    with pytest.raises(InputError, match=r"column path would be both path and label"):
+        read("l.csv", "path,label\na,x\nb,y\n", label_column="path")
+
+
+def test_lines_that_hold_blanks_alone_are_no_rows(read: Read):
+    manifest = read("l.csv", "path,label,note\na,x,1\n   \nb,y,2\n\t\n")
+    assert manifest.paths.to_pylist() == ["a", "b"]
+    with pytest.raises(InputError, match="line 3 has 1 fields, the header 2"):
+        read("l.csv", "path,label\na,x\nb\n")
 
 
 def test_golden_label_is_the_class_that_is_spelt_alike_before_another_up_to_space(read: Read):

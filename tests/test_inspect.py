@@ -36,7 +36,7 @@ def test_columns_are_told_in_words():
 
 
 def test_small_classes_do_not_make_data_unsound():
-    found = inspected(make_manifest(["a", "a", "b"]), "xyz")
+    found = inspected(make_manifest(["a", "a", "a", "b"]), "wxyz")
     assert found.small_classes == {"b": 1}
     assert found.is_sound
 
@@ -44,14 +44,32 @@ def test_small_classes_do_not_make_data_unsound():
 @pytest.mark.parametrize("labels", [["a", "a"], [None, "a"], [None, None]])
 def test_no_label_can_be_wrong_where_there_are_fewer_than_two_classes(labels: list[str | None]):
     found = inspected(make_manifest(labels), "xy")
-    assert not found.has_rival_classes
+    assert found.refusal.startswith("fewer than two classes")
     assert not found.is_sound
 
 
-def test_classes_that_differ_only_by_case_or_blank_space_are_listed():
+def test_what_fit_refuses_is_announced():
+    few = inspected(make_manifest(["a", "b"]), "xy")
+    assert few.refusal == "fewer than 4 rows can be used"
+    manifest = make_manifest(["a", "b", "a", "b"])
+    assert inspected(manifest, "wxyz").refusal == ""
+    for found in (
+        inspected(manifest, "xxxx"),
+        inspected(dataclasses.replace(manifest, group_ids=np.zeros(4, dtype=int)), "wxyz"),
+        inspected(dataclasses.replace(manifest, group_ids=np.array([0, 0, UNKNOWN, UNKNOWN])), "wxww"),
+    ):
+        assert found.num_groups == 1
+        assert found.refusal.startswith("all rows are in one group")
+        assert not found.is_sound
+        assert as_json(found)["refusal"] == found.refusal
+
+
+def test_classes_that_hardly_differ_are_listed():
     found = inspected(make_manifest(["T-Shirt", "t-shirt", "t-shirt ", "t shirt", "T  shirt", "coat"]), "uvwxyz")
     assert found.alike_classes == (("T  shirt", "t shirt"), ("T-Shirt", "t-shirt", "t-shirt "))
     assert found.is_sound
+    composed, decomposed = "\u00e9clair", "e\u0301clair"
+    assert inspected(make_manifest([composed, decomposed]), "xy").alike_classes == ((decomposed, composed),)
     assert inspected(make_manifest(["a", "b"]), "xy").alike_classes == ()
 
 
@@ -79,7 +97,7 @@ def test_only_usable_rows_count_for_a_class():
     found = inspected(make_manifest(["a", "b", "b", "a", "ghost"]), "wx-y-", lost)
     assert found.classes == {"a": 2, "b": 1, "ghost": 0}
     assert found.small_classes == {"b": 1, "ghost": 0}
-    assert not inspected(make_manifest(["a", "b"]), "x-", {1: lost[2]}).has_rival_classes
+    assert inspected(make_manifest(["a", "b"]), "x-", {1: lost[2]}).refusal
 
 
 def test_faults_are_grouped_most_frequent_first():
@@ -87,8 +105,8 @@ def test_faults_are_grouped_most_frequent_first():
     faults[0] = Fault(kind="missing_label", message="row 0")
     found = inspected(make_manifest([None, "a", "a", "a", "a", "a"]), "x---y-", faults)
     assert found.faults == (
-        FaultGroup(kind="missing_file", num_rows=4, examples=("row 1", "row 2", "row 3")),
-        FaultGroup(kind="missing_label", num_rows=1, examples=("row 0",)),
+        FaultGroup(kind="missing_file", num_rows=4, messages=("row 1", "row 2", "row 3", "row 5")),
+        FaultGroup(kind="missing_label", num_rows=1, messages=("row 0",)),
     )
     assert not found.is_sound
 
@@ -116,7 +134,7 @@ def test_identical_images_with_several_labels_are_conflicts():
 
 
 def test_copies_that_agree_do_not_make_data_unsound():
-    assert inspected(make_manifest(["a", "a", "b"]), "xxy").is_sound
+    assert inspected(make_manifest(["a", "a", "a", "b"]), "xxyz").is_sound
 
 
 def test_missing_files_paths_and_labels_are_no_copies_and_no_conflict():

@@ -18,6 +18,9 @@ from labelclean.data.tables import as_strings, find_column, nothing, read_table,
 from labelclean.errors import InputError
 from labelclean.records import NO_CLASS, UNKNOWN, FloatArray, IntArray
 
+MOST_NAMED = 5
+"""Golden labels with a fault that a message tells of."""
+
 
 @dataclass(frozen=True, slots=True)
 class GoldenLabel:
@@ -156,12 +159,16 @@ def golden_ids(trusted: Mapping[int, GoldenLabel], names: tuple[str, ...], num_r
     spelt = {name: number for number, name in enumerate(names)}
     position = {name.strip(): number for name, number in spelt.items()} | spelt
     ids = np.full(num_rows, UNKNOWN, dtype=np.int64)
+    wrong: dict[str, GoldenLabel] = {}
     for row, golden in trusted.items():
         stripped = golden.label.strip()
         number = position.get(golden.label, position.get(stripped))
         if number is None or stripped == NO_CLASS:
-            raise _no_class(golden, names)
-        ids[row] = number
+            wrong.setdefault(golden.place, golden)
+        else:
+            ids[row] = number
+    if wrong:
+        raise _no_classes(list(wrong.values()), names)
     return ids
 
 
@@ -197,18 +204,25 @@ def golden_draws(trusted: Mapping[int, GoldenLabel], num_rows: int) -> IntArray:
     return draws
 
 
-def _no_class(golden: GoldenLabel, names: tuple[str, ...]) -> InputError:
-    """What is wrong with a golden label that is none of the classes, with the one that may be meant."""
-    if golden.label.strip() == NO_CLASS:
+def _no_classes(wrong: Sequence[GoldenLabel], names: tuple[str, ...]) -> InputError:
+    """What is wrong with golden labels that are none of the classes, with the ones that may be meant."""
+    unnamed = next((golden for golden in wrong if golden.label.strip() == NO_CLASS), None)
+    if unnamed is not None:
         return InputError(
-            f"{golden.place} is {NO_CLASS}, which says that its label is wrong, but not what is right",
+            f"{unnamed.place} is {NO_CLASS}, which says that its label is wrong, but not what is right",
             hint=f"Leave the cell empty where the right label is not known; a truth with many {NO_CLASS} is for "
             "`evaluate` alone.",
         )
+    first, *others = (
+        f"{golden.place} has the golden label {golden.label!r}{_meant(golden, names)}" for golden in wrong
+    )
+    also = "".join(f"; {text}" for text in others[: MOST_NAMED - 1])
+    more = f"; and {len(wrong) - MOST_NAMED:,} more" if len(wrong) > MOST_NAMED else ""
+    return InputError(f"{first}{also}{more}: none of the classes", hint="Correct it, or leave the cell empty.")
+
+
+def _meant(golden: GoldenLabel, names: tuple[str, ...]) -> str:
+    """The class that may be meant, as a question in brackets; empty where none is near."""
     by_spelling = {name.strip().casefold(): name for name in names}
     close = get_close_matches(golden.label.strip().casefold(), by_spelling, n=1)
-    meant = f" (is it {by_spelling[close[0]]!r}?)" if close else ""
-    return InputError(
-        f"{golden.place} has the golden label {golden.label!r}, which is none of the classes",
-        hint=f"Correct it{meant}, or leave the cell empty.",
-    )
+    return f" (is it {by_spelling[close[0]]!r}?)" if close else ""

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -117,7 +118,7 @@ def decode_all(
             if row in skipped:
                 continue
             try:
-                content = _read_file(images_dir / paths[row])
+                content = _read_file(images_dir, paths[row])
                 digests[row] = _digest(content)
                 pixels[row] = decode(content, size)
             except _UnreadableError as error:
@@ -173,7 +174,7 @@ def create_map(file: Path, shape: tuple[int, ...]) -> ByteArray:
         with suppress(OSError):
             file.unlink()
         raise ResourceError(
-            f"{file}: no room for the decoded images, {num_bytes / 2**30:.1f} GiB: {error.strerror}",
+            f"{file}: no room for the decoded images, {num_bytes / 2**20:,.1f} MiB: {error.strerror}",
             hint="Free the space, or choose another place (--out, for `check` TMPDIR) or a smaller --image-size.",
         ) from error
 
@@ -195,13 +196,14 @@ def _reserve(handle: int, num_bytes: int) -> None:
     os.ftruncate(handle, num_bytes)
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(images_dir: Path, name: str) -> bytes:
+    path = images_dir / name
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise _UnreadableError("not_a_file", "a folder or device, no file. Name an image.")
         content = path.read_bytes()
     except FileNotFoundError:
-        raise _UnreadableError("missing_file", "no such image. Add the file or remove the row.") from None
+        raise _UnreadableError("missing_file", f"no such image. {_meant_file(images_dir, name)}") from None
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "Check the disk or network that holds it, and run again.")
         raise _UnreadableError("unreadable_file", f"{error.strerror}. {remedy}") from None
@@ -210,14 +212,29 @@ def _read_file(path: Path) -> bytes:
     return content
 
 
+def _meant_file(images_dir: Path, name: str) -> str:
+    """What to do about a path that leads nowhere: what may be meant by it, where such a file is there."""
+    above = images_dir.resolve().parent
+    for file, remedy in (
+        (images_dir / name.replace("\\", "/"), "Write its path with / in place of \\."),
+        (images_dir / normalize("NFC", name), "Its name has composed characters: write the path so (Unicode NFC)."),
+        (images_dir / normalize("NFD", name), "Its name has decomposed characters: write the path so (Unicode NFD)."),
+        (above / name, f"The path is relative to {above}: give that folder as IMAGES."),
+    ):
+        with suppress(OSError):  # what takes the place of a path may be too long for one
+            if file.is_file():
+                return remedy
+    return "Add the file or remove the row."
+
+
 def _digest(content: bytes) -> ByteArray:
     return np.frombuffer(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(), np.uint8)
 
 
-def digest_of_file(path: Path) -> ByteArray:
+def digest_of_file(images_dir: Path, name: str) -> ByteArray:
     """As in `Decoded.digests`, (DIGEST_BYTES,); zero where the file cannot be read."""
     try:
-        return _digest(_read_file(path))
+        return _digest(_read_file(images_dir, name))
     except _UnreadableError:
         return np.zeros(DIGEST_BYTES, np.uint8)
 
@@ -299,7 +316,7 @@ def median_side(manifest: Manifest, images_dir: Path, *, sample: int = 256) -> i
         fault = manifest.faults.get(int(row))
         if fault is None:
             try:
-                with Image.open(io.BytesIO(_read_file(images_dir / manifest.paths[int(row)].as_py()))) as image:
+                with Image.open(io.BytesIO(_read_file(images_dir, manifest.paths[int(row)].as_py()))) as image:
                     sides.append(min(image.size))
             except Exception:  # whatever is wrong with it is reported when it is decoded
                 continue

@@ -122,14 +122,18 @@ def index_columns(
     """The columns with the paths and with the labels; None: found by name.
 
     Raises:
-        InputError: there is no such column.
+        InputError: there is no such column, or both are the same.
     """
-    return (
-        find_column(table, path_column, PATH_NAMES, what="path", source=source, remedy="name one with --path-column"),
-        find_column(
-            table, label_column, LABEL_NAMES, what="label", source=source, remedy="name one with --label-column"
-        ),
+    paths, labels = (
+        find_column(table, wanted, usual, what=what, source=source, remedy=f"name one with --{what}-column")
+        for wanted, usual, what in ((path_column, PATH_NAMES, "path"), (label_column, LABEL_NAMES, "label"))
     )
+    if paths == labels:
+        raise InputError(
+            f"{source}: column {paths} would be both path and label",
+            hint="Name two columns, with --path-column and --label-column.",
+        )
+    return paths, labels
 
 
 def _open_index(images_dir: Path, index: Path | None) -> tuple[pa.Table, str]:

@@ -12,19 +12,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow.compute as pc
 
+from labelclean.data.groups import join_groups
 from labelclean.records import UNKNOWN, BoolArray, Fault, IntArray, Manifest
-
-NUM_EXAMPLES = 3
 
 SMALL_CLASS = 10
 """Classes with fewer rows are named: little can be said about their labels."""
 
+FEWEST_ROWS = 4
+"""That can be judged at all."""
+
 CONFINED = 0.8
 """Share of a class's rows in one group from which on hardly any other group shows it."""
+
+DIFFERENCES = "letter case, blank space or Unicode form"
+"""Between names of classes that are likely to be one."""
 
 NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
 """Words, lower case, by which programs mark a missing value; they may be names of classes all the same."""
@@ -32,11 +38,11 @@ NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultGroup:
-    """Rows that cannot be used for the same kind of reason, and what is wrong with the first few."""
+    """Rows that cannot be used for the same kind of reason, and what is wrong with each, in the order of the index."""
 
     kind: str
     num_rows: int
-    examples: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,9 +75,11 @@ class Inspection:
         num_golden: rows with a trusted label.
         classes: rows of each class that can be used, in the order of the classes.
         min_class_rows: below it a class is small.
-        alike_classes: classes that differ only by letter case or blank space, together.
+        alike_classes: classes whose names hardly differ, see DIFFERENCES, together.
         nameless_classes: classes whose names may mean that there is no label.
         confined_classes: classes with nearly all rows in one group.
+        num_groups: groups of rows that are no evidence for each other, each at least a row, among the rows that can be
+            used.
         faults: rows that cannot be used, by kind, most frequent first.
         doubled_paths: rows that name the same path.
         identical_images: rows with different paths and the same bytes.
@@ -87,6 +95,7 @@ class Inspection:
     alike_classes: tuple[tuple[str, ...], ...]
     nameless_classes: tuple[str, ...]
     confined_classes: tuple[str, ...]
+    num_groups: int
     faults: tuple[FaultGroup, ...]
     doubled_paths: tuple[SamePicture, ...]
     identical_images: tuple[SamePicture, ...]
@@ -98,9 +107,15 @@ class Inspection:
         return tell_columns(self.columns)
 
     @property
-    def has_rival_classes(self) -> bool:
-        """Two classes or more have rows that can be used: a label can be wrong against another."""
-        return sum(count > 0 for count in self.classes.values()) > 1
+    def refusal(self) -> str:
+        """Why `fit` will refuse the data set, in words; empty where it will not."""
+        if sum(count > 0 for count in self.classes.values()) < 2:
+            return "fewer than two classes have rows that can be used: no label can be wrong against another"
+        if sum(self.classes.values()) < FEWEST_ROWS:
+            return f"fewer than {FEWEST_ROWS} rows can be used"
+        if self.num_groups < 2:
+            return "all rows are in one group, or show one file, and rows of a group say nothing about each other"
+        return ""
 
     @property
     def small_classes(self) -> dict[str, int]:
@@ -115,8 +130,8 @@ class Inspection:
 
     @property
     def is_sound(self) -> bool:
-        """No row is unusable, none is doubled, no picture has several labels, and there are several classes."""
-        return self.has_rival_classes and not (self.faults or self.doubled_paths or self.conflicts)
+        """No row is unusable, none is doubled, no picture has several labels, and `fit` will not refuse."""
+        return not (self.refusal or self.faults or self.doubled_paths or self.conflicts)
 
 
 def inspect(
@@ -141,6 +156,8 @@ def inspect(
     counts = np.bincount(manifest.label_ids[usable], minlength=len(manifest.class_names))
     paths, labels = manifest.paths.to_pylist(), manifest.labels.to_pylist()
 
+    rows = np.flatnonzero(usable)
+
     def picture(rows: IntArray) -> SamePicture:
         return SamePicture(
             rows=tuple(rows.tolist()),
@@ -161,7 +178,8 @@ def inspect(
         min_class_rows=min_class_rows,
         alike_classes=alike_classes(manifest.class_names),
         nameless_classes=nameless_classes(manifest.class_names),
-        confined_classes=confined_classes(manifest, np.flatnonzero(usable)),
+        confined_classes=confined_classes(manifest, rows),
+        num_groups=len(np.unique(join_groups(manifest.group_ids[rows], files[rows]))) if len(rows) else 0,
         faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
@@ -175,10 +193,10 @@ def tell_columns(columns: Mapping[str, str]) -> str:
 
 
 def alike_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Names that differ only by letter case or blank space, together: `T-Shirt`, `t-shirt` and `t-shirt `."""
+    """Names that hardly differ, see DIFFERENCES, together: `T-Shirt`, `t-shirt` and `t-shirt `."""
     by_spelling: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        by_spelling[" ".join(name.split()).casefold()].append(name)
+        by_spelling[normalize("NFKC", " ".join(name.split())).casefold()].append(name)
     return tuple(tuple(same) for same in by_spelling.values() if len(same) > 1)
 
 
@@ -208,6 +226,7 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
         **dataclasses.asdict(inspection),
         **{name: [_picture_json(same) for same in getattr(inspection, name)] for name in pictures},
         "small_classes": inspection.small_classes,
+        "refusal": inspection.refusal,
         "is_sound": inspection.is_sound,
     }
 
@@ -221,7 +240,7 @@ def _fault_groups(faults: Mapping[int, Fault]) -> tuple[FaultGroup, ...]:
     for _, fault in sorted(faults.items()):
         messages[fault.kind].append(fault.message)
     return tuple(
-        FaultGroup(kind=kind, num_rows=len(texts), examples=tuple(texts[:NUM_EXAMPLES]))
+        FaultGroup(kind=kind, num_rows=len(texts), messages=tuple(texts))
         for kind, texts in sorted(messages.items(), key=lambda item: (-len(item[1]), item[0]))
     )
 

@@ -142,7 +142,11 @@ def _read(file: Path, suffix: str) -> pa.Table:
     if suffix in (".jsonl", ".ndjson"):
         return _read_json(file)
     separator, num_lines_before = _layout(file, suffix)
-    parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    parse = pa.csv.ParseOptions(
+        delimiter=separator,
+        newlines_in_values=True,
+        invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",
+    )
     read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, skip_rows=num_lines_before)
     with pa.csv.open_csv(file, read_options=read, parse_options=parse) as head:
         strings = {name: pa.string() for name in head.schema.names}
@@ -284,7 +288,7 @@ def _faulty_row(text: Iterator[str], separator: str, num_lines_before: int) -> s
         for row in rows:
             if row and not num_columns:
                 num_columns = len(row)
-            if row and len(row) != num_columns:
+            if any(map(str.strip, row)) and len(row) != num_columns:
                 return f"line {start} has {len(row)} fields, the header {num_columns}"
             start = num_lines_before + rows.line_num + 1
     except csv.Error as error:

@@ -155,12 +155,12 @@ def export(
 def _form_of(out: Path, wanted: ExportForm | None) -> ExportForm:
     """The wanted form, or that of the file's ending."""
     by_ending = FORMS.get(out.suffix.lower())
-    if wanted == "hf" and by_ending is None:
+    if wanted is not None and by_ending is None:
         return wanted
     if by_ending is None:
         raise ConfigError(
             f"--out {out}: its ending does not tell how to write it",
-            hint="Use .csv or .parquet as its ending, or give --to hf and the folder of the images.",
+            hint="Use .csv or .parquet as its ending, or give --to; for --to hf, --out is the folder of the images.",
         )
     if wanted not in (None, by_ending):
         hint = "Give the folder of the images." if wanted == "hf" else "Leave out --to, or change the ending."

@@ -47,7 +47,8 @@ def divide(p_loss: FloatArray, p_feature: FloatArray, labels: IntArray, *, trust
         kept = rows[np.argsort(-(p_loss[rows] * p_feature[rows]), kind="stable")[:num_kept]]
         bins[kept] = Bin.CERTAIN_POSITIVE
     if len(lost):
-        guards.append(f"{len(lost)} classes had no certain positives and kept their most trusted rows")
+        number = "one class" if len(lost) == 1 else f"{len(lost):,} classes"
+        guards.append(f"{number} without certain positives, of which the most trusted rows are kept")
     return Division(bins=bins, guards=(*guards, *failure_signs(bins, labels)))
 
 
