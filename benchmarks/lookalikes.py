@@ -2,9 +2,11 @@
 
     python -m benchmarks.lookalikes GRID.toml NAME --out TRUTH.csv
 
-Which rows are mislabelled is left to chance, 10, 20 or 40 in a hundred. What they are called goes by the doubts that a
-linear model on the frozen features, which did not see the row, has about the image: drawn from them (lookalike_10 to
-lookalike_40), or the likeliest other class (runner_up_10 to runner_up_40).
+What wrong labels are called goes by the doubts that a linear model on the frozen features, which did not see the row,
+has about the image: drawn from them (lookalike_10 to lookalike_40), or the likeliest other class (runner_up_10 to
+runner_up_40); which rows are mislabelled is left to chance, 10, 20 or 40 in a hundred. Or both go by them (boundary,
+boundary_half): the likeliest other class again, and the more often the more the model hesitates between it and the
+true one.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from labelclean.tssd.purification import draw_wrong
 SHARES = (10, 20, 40)
 """Wrong labels in a hundred."""
 
+AT_BOUNDARY = {"boundary": 0.5, "boundary_half": 0.25}
+"""Share of wrong labels where the model is undecided between two classes."""
+
 
 def main() -> None:
     """Write the true labels of one data set of a grid with the columns."""
@@ -36,6 +41,8 @@ def main() -> None:
     for share, (kind, labels) in product(SHARES, wrong.items()):
         given = mislabel(cell.true, labels, share / 100, np.random.default_rng(share))
         table[f"{kind}_{share}"] = names[given]
+    for kind, most in AT_BOUNDARY.items():
+        table[kind] = names[mislabel_hesitant(doubts, cell.true, most, np.random.default_rng(0))]
     table.to_csv(out, index=False)
     print(f"{len(table):,} rows\n{table.head().to_string(index=False)}")
 
@@ -58,6 +65,20 @@ def mislabel(true: IntArray, wrong: IntArray, rate: float, rng: np.random.Genera
     given = true.copy()
     given[chosen] = wrong[chosen]
     return given
+
+
+def mislabel_hesitant(doubts: FloatArray, true: IntArray, most: float, rng: np.random.Generator) -> IntArray:
+    """Labels that are the runner-up's with chance most * (1 - m ** 2), m being how far the true class leads it, (N,).
+
+    Args:
+        doubts: probabilities of all classes, (N, K).
+        most: the chance where the true class does not lead.
+    Source: noise of type I that depends on a polynomial of the margin (Zhang et al., ICLR 2021), with the true class in
+        place of the likeliest one.
+    """
+    rows, others = np.arange(len(true)), runners_up(doubts, true)
+    lead = np.maximum(doubts[rows, true] - doubts[rows, others], 0)
+    return np.where(rng.random(len(true)) < most * (1 - lead**2), others, true)
 
 
 if __name__ == "__main__":

@@ -300,6 +300,19 @@ def test_lookalikes_are_wrong_in_a_share_of_the_rows():
     assert np.bincount(true[wrong]).min() > 150
 
 
+def test_labels_are_wrong_where_the_model_hesitates():
+    """The true class leads by .8 in half of the rows, not at all in a quarter, and is behind in the rest."""
+    true = np.arange(8000) % 3
+    own = np.choose(np.arange(8000) * 4 // 8000, [0.88, 0.88, 0.45, 0.2])[:, None]
+    doubts = np.where(np.eye(3)[true] > 0, own, np.where(np.eye(3)[(true + 1) % 3] > 0, 0.08, 0.04))
+    doubts[4000:, :] += 0.37 * np.eye(3)[(true[4000:] + 1) % 3]
+    given = lookalikes.mislabel_hesitant(doubts, true, 0.5, np.random.default_rng(0))
+    wrong = given != true
+    assert (given[wrong] == (true[wrong] + 1) % 3).all()
+    shares = wrong.reshape(4, 2000).mean(axis=1)
+    np.testing.assert_allclose(shares, [0.5 * 0.36, 0.5 * 0.36, 0.5, 0.5], atol=0.04)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_lookalikes_are_written_beside_the_truth(grid_file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["lookalikes", str(grid_file), "pictures", "--out", "lookalikes.csv"])
@@ -310,6 +323,7 @@ def test_lookalikes_are_written_beside_the_truth(grid_file: Path, monkeypatch: p
         wrong, also = (table[f"{kind}_{share}"] != table["true_label"] for kind in ("lookalike", "runner_up"))
         assert wrong.sum() == round(share / 100 * len(table))
         assert wrong.equals(also)
+    assert (table["boundary_half"] != table["true_label"]).sum() <= (table["boundary"] != table["true_label"]).sum()
 
 
 def test_long_tail_is_ever_rarer_and_keeps_what_there_is(empty_folder: Path, monkeypatch: pytest.MonkeyPatch):

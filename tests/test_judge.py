@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from labelclean.train.judge import LEAST_TRUST, Assessment, Judge
 from labelclean.tssd.level import ENOUGH_SEEN
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.resistance import find_resistance
+from labelclean.tssd.streams import Consensus, reach_consensus
 from labelclean.tssd.unteaching import unteach
 from tests.conftest import as_frozen, make_labels
 
@@ -211,6 +213,31 @@ def test_a_restored_judge_goes_on_as_it_would_have(learner_and_judge):
         np.testing.assert_array_equal(twin.means[name], values, err_msg=name)
     assert twin.share_right == judge.share_right
     assert twin.num_rounds == judge.num_rounds == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "from_scratch", "heeded"),
+    [
+        ({}, False, True),
+        ({"streams": "mixture"}, False, False),
+        ({}, True, False),
+    ],
+)
+def test_a_channel_that_finds_nothing_leaves_it_to_the_feature_stream(
+    learner_and_judge, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], from_scratch: bool, heeded: bool
+):
+    """Without a noise channel of its own, or from a random start, the feature stream's level is no better."""
+    learner, judge = learner_and_judge
+    judge.config = replace(judge.config, **settings)
+    judge.start_stage(None, from_scratch=from_scratch)
+
+    def find_nothing(*args: Any, **settings: Any) -> Consensus:
+        consensus = reach_consensus(*args, **settings)
+        return replace(consensus, p_clean=np.full(NUM_ROWS, 1 - 1e-6))
+
+    monkeypatch.setattr("labelclean.train.judge.reach_consensus", find_nothing)
+    found = run_round(learner, judge)
+    assert (found.consensus.p_clean.min() < 0.5) == heeded
 
 
 def test_what_teaching_did_is_taken_off_by_rows_held_out_that_are_not_golden(learner_and_judge):

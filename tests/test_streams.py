@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -10,11 +12,13 @@ from labelclean.records import EPSILON, UNKNOWN, FloatArray, IntArray, of_label
 from labelclean.train.neighbors import unit_norm
 from labelclean.tssd import streams
 from labelclean.tssd.channel import fit_channel
+from labelclean.tssd.numbers import log_odds
 from labelclean.tssd.shrinkage import PULL, Pull
 from labelclean.tssd.streams import (
     VOTE_FLOOR,
     channel_streams,
     feature_scores,
+    heed_features,
     loss_scores,
     mixture_streams,
     neighbor_votes,
@@ -121,6 +125,21 @@ def test_both_streams_rank_flipped_labels_last(kind: str):
     for p in (streams.p_loss, streams.p_feature):
         assert roc_auc_score(~wrong, p) > 0.95
         assert ((p >= 0) & (p <= 1)).all()
+
+
+def test_a_consensus_that_finds_far_fewer_wrong_labels_does_not_stand_alone():
+    view, labels, _, _ = flipped_blobs()
+    consensus = reach_consensus([view], labels, golden=None, rng=np.random.default_rng(0))
+    p_feature = np.linspace(0.5, 0.9, len(labels))  # .3 wrong labels
+    for share, weight in ((0.3, None), (0.16, None), (0.075, 0.5), (0.003, 0.02)):
+        kind = replace(consensus, p_clean=np.full(len(labels), 1 - share))
+        heeded = heed_features(kind, p_feature)
+        if weight is None:
+            assert heeded is kind
+        else:
+            expected = weight * log_odds(kind.p_clean) + (1 - weight) * log_odds(p_feature)
+            np.testing.assert_allclose(log_odds(heeded.p_clean), expected, rtol=1e-6)
+            assert heeded.prior is kind.prior
 
 
 def test_golden_labels_and_the_pull_reach_the_channels():

@@ -20,7 +20,7 @@ from labelclean.tssd.purification import Purified, gather_evidence, purify
 from labelclean.tssd.resistance import find_resistance
 from labelclean.tssd.semisup import Lesson, first_lesson, make_lesson
 from labelclean.tssd.shrinkage import PULL, PULL_FROM_SCRATCH, PULL_OF_FEW, Pull
-from labelclean.tssd.streams import Consensus, channel_streams, mixture_streams, reach_consensus
+from labelclean.tssd.streams import Consensus, channel_streams, heed_features, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach
 
 VOTES_BY = "p_loss"
@@ -118,6 +118,8 @@ class Judge:
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
         consensus = reach_consensus(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
+        if config.streams == "channel" and not self.from_scratch:
+            consensus = heed_features(consensus, streams.p_feature)
         purified = self._purify(views, consensus, division, rng)
         if self.from_scratch and self.share_right is None:
             self.share_right = float(purified.p_meta.mean())

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from labelclean.records import EPSILON, FloatArray, IntArray, Streams, View, in_company, of_label
 from labelclean.tssd.channel import NoiseChannel, fit_channel
 from labelclean.tssd.mixture import clean_posterior
-from labelclean.tssd.numbers import FLOOR
+from labelclean.tssd.numbers import FLOOR, log_odds, sigmoid
 from labelclean.tssd.shrinkage import PULL, Pull
 
 AFFINITY_SCALE = 10.0
@@ -21,6 +21,10 @@ AFFINITY_SCALE = 10.0
 
 VOTE_FLOOR = 1e-2
 """Added to every class's votes: no neighbour's vote is proof."""
+
+FAR_LESS = 0.5
+"""Of the wrong labels that the feature stream finds: where the consensus finds a smaller share of them it is not
+believed alone."""
 
 ROUNDING = 1e-4
 """Of a class's sum of directions, what may be left of it by rounding once a group that is all of it is taken out."""
@@ -174,6 +178,25 @@ def reach_consensus(
     channel = fit_channel(scores, labels, golden=golden, pull=pull, rng=rng)
     prior = channel.prior(scores)
     return Consensus(channel=channel, prior=prior, p_clean=of_label(channel.posterior(prior, labels), labels))
+
+
+def heed_features(consensus: Consensus, p_feature: FloatArray) -> Consensus:
+    """The consensus, with the feature stream's word beside it where it finds far fewer wrong labels than that.
+
+    Where wrong labels are many and lie among ambiguous pictures alone, as those do that a model hesitates about, a
+    channel may take every one of them for ambiguity. It then finds all labels right and tells nothing about any. The
+    feature stream's channel, which sees no predictions, mostly does not follow. The log-odds of both are joined, the
+    consensus's with the weight of its wrong labels out of FAR_LESS of the feature stream's.
+
+    Args:
+        p_feature: P(label right) by the feature stream, (N,).
+    """
+    expected = FAR_LESS * float((1 - p_feature).mean())
+    weight = float((1 - consensus.p_clean).mean()) / max(expected, EPSILON)
+    if weight >= 1:
+        return consensus
+    joined = weight * log_odds(consensus.p_clean) + (1 - weight) * log_odds(p_feature)
+    return replace(consensus, p_clean=sigmoid(joined))
 
 
 def channel_streams(
