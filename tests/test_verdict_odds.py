@@ -8,7 +8,15 @@ import pytest
 from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray
 from labelclean.tssd.level import Opinion
 from labelclean.tssd.numbers import log_odds, sigmoid
-from labelclean.tssd.verdict_odds import DOUBT_WEIGHT, calibrate, excuse_the_rare, let_compete, settle_odds, soften
+from labelclean.tssd.verdict_odds import (
+    DOUBT_WEIGHT,
+    SHIFT_SPREAD,
+    calibrate,
+    excuse_the_rare,
+    let_compete,
+    settle_odds,
+    soften,
+)
 
 
 def calibration_error(p: FloatArray, right: BoolArray) -> float:
@@ -106,7 +114,7 @@ def test_a_few_golden_rows_change_p_clean_a_little_and_many_a_lot():
     """All golden labels are right where one half was expected to be."""
     p_clean = np.full(1000, 0.5)
     shifts = [calibrate(p_clean, np.zeros(1000, dtype=int), few_golden(count))[0] for count in (2, 20, 500)]
-    assert 0.5 < shifts[0] < 0.55 < shifts[1] < 0.7 < shifts[2] < 1
+    assert 0.5 < shifts[0] < 0.55 < shifts[1] < 0.8 < shifts[2] < 1
 
 
 def test_labels_of_one_picture_compete():
@@ -126,6 +134,17 @@ def test_a_golden_label_decides_about_all_rows_of_its_picture():
     golden = np.array([1, UNKNOWN, 2, UNKNOWN, UNKNOWN, UNKNOWN])
     found = let_compete(np.full(6, 0.5), labels, pictures, golden)
     np.testing.assert_allclose(found, [0, 1, 0, 0, 0.5, 0.5], atol=1e-8)
+
+
+def test_golden_rows_that_contradict_the_level_outright_have_their_way():
+    """Of 200 golden labels 60 are wrong, where two in a hundred were expected to be."""
+    golden = np.where(np.arange(1000) < 60, 1, few_golden(200))
+    p_clean = calibrate(np.full(1000, 0.98), np.zeros(1000, dtype=int), golden)
+    np.testing.assert_allclose(1 - p_clean, 0.3 - 1 / SHIFT_SPREAD / 200, atol=1e-3)  # each row pulls by what it is off
+    gently = calibrate(
+        np.full(1000, 0.98), np.zeros(1000, dtype=int), np.where(np.arange(1000) < 5, 1, few_golden(200))
+    )
+    assert -SHIFT_SPREAD < log_odds(gently)[0] - log_odds(np.array([0.98]))[0] < 0
 
 
 def few_golden(count: int) -> IntArray:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import huber
 
 from labelclean.records import UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.level import Opinion, correct_level
@@ -24,7 +25,7 @@ ENOUGH_SUPPORT = 3
 """With so many other rows of its class, doubts about a label count in full."""
 
 SHIFT_SPREAD = 0.2
-"""How far from none the shift by golden rows is expected, in log-odds."""
+"""How far from none the shift by golden rows is expected, in log-odds; beyond, it is held by no more than there."""
 
 
 def settle_odds(
@@ -95,11 +96,12 @@ def excuse_the_rare(odds: FloatArray, support: IntArray) -> FloatArray:
 def calibrate(p_meta: FloatArray, labels: IntArray, golden: IntArray) -> FloatArray:
     """p_clean: p_meta with all log-odds shifted as far as golden rows bear it out, (N,); unchanged without any.
 
-    The shift is drawn to none, as strongly as SHIFT_SPREAD says, so that a few golden rows change little. It is the
-    level alone that golden rows may correct: what they teach comes back to them by way of other rows, they are judged
-    more surely than those, and a slope that suits them would make all others too sure.
+    The shift is drawn to none, as strongly as SHIFT_SPREAD says, so that a few golden rows change little; but where
+    they contradict the level outright, as they do where wrong labels passed for ambiguity, they have their way. It is
+    the level alone that golden rows may correct: what they teach comes back to them by way of other rows, they are
+    judged more surely than those, and a slope that suits them would make all others too sure.
 
-    Source: Platt (1999), of whose line the slope is held, with a normal prior.
+    Source: Platt (1999), of whose line the slope is held, with Huber's loss (1964) as the prior.
     """
     known = golden != UNKNOWN
     if not known.any():
@@ -108,7 +110,7 @@ def calibrate(p_meta: FloatArray, labels: IntArray, golden: IntArray) -> FloatAr
     of_golden, is_right = odds[known], (golden == labels)[known].astype(float)
 
     def unlikelihood(shift: float) -> float:
-        return len(of_golden) * cross_entropy(of_golden + shift, is_right) + (shift / SHIFT_SPREAD) ** 2 / 2
+        return len(of_golden) * cross_entropy(of_golden + shift, is_right) + float(huber(1, shift / SHIFT_SPREAD))
 
     return sigmoid(odds + minimize_scalar(unlikelihood, bounds=(-MAX_ODDS, MAX_ODDS), method="bounded").x)
 
