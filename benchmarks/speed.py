@@ -25,7 +25,7 @@ NUM_IMAGES, TRAIN_BATCH = 256, 32
 
 
 def main() -> None:
-    """Print seconds of a scan and of a training step by each way, and how much faster it is than the first."""
+    """Print seconds of a scan and of a forward and backward pass by each way, and how much faster than the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", nargs="?", default="mobilenetv2_100")
     parser.add_argument("--side", type=int, default=128)
@@ -48,11 +48,11 @@ def main() -> None:
         scan, step = (statistics.median(column) for column in zip(*times, strict=True))
         first = first or (scan, step)
         print(f"{way:28} scan of {NUM_IMAGES}: {scan:.2f} s ({first[0] / scan:.2f}x)"
-              f"   step of {TRAIN_BATCH}: {step:.2f} s ({first[1] / step:.2f}x)")  # fmt: skip
+              f"   forward and backward of {TRAIN_BATCH}: {step:.2f} s ({first[1] / step:.2f}x)")  # fmt: skip
 
 
 def _seconds(backbone: str, side: int, keep: bool, batch: int, fuse: bool) -> tuple[float, float]:
-    """Seconds of a scan of all images and of a training step, medians of five."""
+    """Seconds of a scan of all images and of a forward and backward pass in training, medians of five."""
     import torch
 
     from labelclean.config import resolve

@@ -240,8 +240,8 @@ def test_the_table_tells_ours_against_the_best_rival():
     others = rows[rows["way"] != "labelclean"].assign(noise="not judged by us yet")
     hurried = rows[(rows["way"] == "steady") & (rows["seed"] == 1)].assign(budget="time")
     text = as_markdown(pd.concat([rows, others, hurried]))
-    cell = "| pets, planted, quick, passes | 2 | 0.850 ± 0.050 | 0.600 ± 0.000 (steady) "
-    assert cell + "| 0.150 ± 0.050 | 0.500 ± 0.200 (lucky once) |" in text
+    cell = "| pets, planted, quick, passes | 2 | 0.850 ± 0.071 | 0.600 ± 0.000 (steady) "
+    assert cell + "| 0.150 ± 0.071 | 0.500 ± 0.283 (lucky once) |" in text
     assert "| pets, planted, quick, time | 1 | 0.900 | 0.600 (steady) " in text  # of the same seed
     assert "| pets, planted, quick | 0.900 ± 0.000 | 0.675 ± 0.000 |" in text  # 0.6 * 0.9 / 0.8 of the right labels
     assert "| 0.200 ± 0.000 | 2 of 2 | 0 of 2 | 0 of 2 |" in text
