@@ -284,6 +284,14 @@ def _remark(title: str, text: str) -> Text:
 
 def _remarks(summary: Summary) -> list[Text]:
     remarks = []
+    contradicted = summary.contradicted
+    if contradicted.num_rows > contradicted.num_rejected:
+        text = (
+            f"{contradicted.num_rows:,}, {contradicted.num_rejected:,} of them rejected; "
+            "the others may be pictures that look like both classes"
+        )
+        hint = "" if summary.golden else ", which golden rows tell (`labelclean golden`)"
+        remarks.append(_remark("Labels that the model contradicts", text + hint))
     doubles, earlier = summary.doubles, summary.num_earlier_guards
     if doubles.num_rows:
         pictures, conflicting = number(doubles.num_groups, "picture"), doubles.num_conflicting

@@ -6,6 +6,8 @@ import io
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -13,10 +15,10 @@ from labelclean.errors import RunFolderError
 from labelclean.files import write_json
 from labelclean.records import Estimate
 from labelclean.rendering import summary_view
-from labelclean.results.report import ClassLine, Confusion, Doubles, FaultLine, as_json, summarize
+from labelclean.results.report import ClassLine, Confusion, Contradicted, Doubles, FaultLine, as_json, summarize
 from labelclean.results.run_folder import RunFolder, write_history
 from labelclean.results.verdicts import verdict_table, write_verdicts
-from tests.conftest import make_findings, make_manifest
+from tests.conftest import Run, make_findings, make_manifest
 
 
 def test_verdicts_and_noise_rate(finished_run: RunFolder):
@@ -79,6 +81,26 @@ def test_guards_of_the_last_round_are_told_and_earlier_ones_counted(finished_run
     assert summary.num_earlier_guards == 2
     write_history(finished_run, ())
     assert summarize(finished_run).guards == ()
+
+
+def test_labels_that_the_model_contradicts_are_told(finished_run: RunFolder, run: Run):
+    """Half of the rounds are no contradiction."""
+    verdicts = pq.read_table(finished_run.verdicts)
+    names = verdicts["verdict"].to_pylist()
+    one_rejected = names.index("rejected")
+    for rows, found in (
+        ([], Contradicted(num_rows=0, num_rejected=0)),
+        ([one_rejected], Contradicted(num_rows=1, num_rejected=1)),
+        ([one_rejected, names.index("purified")], Contradicted(num_rows=2, num_rejected=1)),
+    ):
+        rates = pa.array([1.0 if row in rows else 0.5 for row in range(len(names))], pa.float32())
+        place = verdicts.column_names.index("wrong_event_rate")
+        write_verdicts(finished_run.verdicts, verdicts.set_column(place, "wrong_event_rate", rates))
+        assert summarize(finished_run).contradicted == found
+        out = " ".join(run("report", finished_run.path)[1].split())
+        assert ("Labels that the model contradicts" in out) == (found.num_rows > found.num_rejected)
+    assert "Labels that the model contradicts: 2, 1 of them rejected; the others may be" in out
+    assert "which golden rows tell (`labelclean golden`)" in out
 
 
 def test_faults_and_doubles(finished_run: RunFolder):

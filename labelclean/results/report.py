@@ -88,6 +88,18 @@ class WorstRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Contradicted:
+    """Judged rows whose label is not what the model mostly predicted, and those of them that are rejected.
+
+    The others are taken for pictures that look like either class. Wrong labels that lie among such alone cannot be told
+    from them without golden rows.
+    """
+
+    num_rows: int
+    num_rejected: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FaultLine:
     """Rows that could not be judged for the same kind of reason, and what is wrong with the first."""
 
@@ -135,6 +147,7 @@ class Summary:
         confusions: the most frequent ones, most frequent first.
         worst: rows that are likelier wrong than right, by p_clean, lowest first; without golden rows, which are known.
         golden: the golden rows, None where there are none.
+        contradicted: what the model's own predictions say.
         guards: what fired in the last round, in words.
         num_earlier_guards: how often guards fired in the rounds before.
         faults: rows that could not be judged, by kind, most frequent first.
@@ -153,6 +166,7 @@ class Summary:
     confusions: tuple[Confusion, ...]
     worst: tuple[WorstRow, ...]
     golden: GoldenRows | None
+    contradicted: Contradicted
     guards: tuple[str, ...]
     num_earlier_guards: int
     faults: tuple[FaultLine, ...]
@@ -185,6 +199,7 @@ def summarize(folder: RunFolder) -> Summary:
         confusions=_confusions(judged),
         worst=_worst(judged),
         golden=_golden(judged),
+        contradicted=_contradicted(judged),
         guards=tuple(last),
         num_earlier_guards=sum(len(guards) for guards in earlier),
         faults=_faults(table),
@@ -258,6 +273,11 @@ def _worst(judged: pa.Table) -> tuple[WorstRow, ...]:
     lowest = wrong[np.argsort(p_clean[wrong], kind="stable")][:TOP]
     names = [field.name for field in dataclasses.fields(WorstRow)]
     return tuple(WorstRow(**entry) for entry in judged.select(names).take(lowest).to_pylist())
+
+
+def _contradicted(judged: pa.Table) -> Contradicted:
+    rows = judged.filter(pc.greater(judged["wrong_event_rate"], 0.5))
+    return Contradicted(num_rows=rows.num_rows, num_rejected=pc.sum(pc.equal(rows["verdict"], REJECTED)).as_py() or 0)
 
 
 def _faults(table: pa.Table) -> tuple[FaultLine, ...]:
