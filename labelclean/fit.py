@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from labelclean.data.index import read_manifest
 from labelclean.errors import ResourceError, RunFolderError
 from labelclean.files import write_atomically, write_json, write_text
 from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
-from labelclean.records import Findings, Manifest, Reporter
+from labelclean.records import Findings, Manifest, Reporter, phase
 from labelclean.results.claim import claim, clear_checkpoint
 from labelclean.results.run_folder import RunFolder, read_config, write_config, write_history
 from labelclean.results.verdicts import provenance, verdict_table, write_verdicts
@@ -170,7 +170,8 @@ def _prepare_model(
     device = choose_device(config.device)
     set_up(device)
     side = median_side(manifest, images_dir)
-    spec = prepare_backbone(config, num_classes=len(manifest.class_names), median_side=side)
+    with phase(reporter, "Getting weights") if config.weights == "auto" else nullcontext():
+        spec = prepare_backbone(config, num_classes=len(manifest.class_names), median_side=side)
     reporter.note(f"{config.backbone} at {spec.image_size} px: {spec.loaded}")
     return device, spec
 

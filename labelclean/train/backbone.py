@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -175,6 +176,7 @@ def _create_body(config: FitConfig, image_size: int, *, pretrained: bool) -> nn.
         ) from error
     if not pretrained:
         return body
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else every attempt is told, not what came of them
     try:
         return timm.create_model(config.backbone, pretrained=True, num_classes=0, **arguments)
     except Exception as error:  # the hub's errors are of many kinds: no network, no such file, no such weights
