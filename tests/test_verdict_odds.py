@@ -124,6 +124,8 @@ def test_labels_of_one_picture_compete():
     nothing = np.full(6, UNKNOWN)
     found = let_compete(p_clean, np.array([0, 0, 1, 2, 1, 1]), pictures, nothing)
     np.testing.assert_allclose(found, [0.8, 9 / 14, 4 / 14, 1 / 11, 9 / 11, 9 / 11])
+    sure = let_compete(np.array([1 - 1e-7, 0.999, 0.5]), np.array([0, 1, 0]), np.array([0, 0, 1]), nothing[:3])
+    np.testing.assert_allclose(sure, [1 / (2 + np.exp(-4))] * 2 + [0.5])  # neither is surer than the other
     agreeing = let_compete(np.array([0.8, 0.9, 0.5]), np.array([0, 1, 1]), np.array([UNKNOWN, 0, 0]), nothing[:3])
     np.testing.assert_allclose(agreeing, [0.8, 0.75, 0.75])  # the root of 9 stands against 1
     assert let_compete(p_clean, np.zeros(6, dtype=int), nothing, nothing) is p_clean
