@@ -124,8 +124,10 @@ def test_labels_of_one_picture_compete():
     nothing = np.full(6, UNKNOWN)
     found = let_compete(p_clean, np.array([0, 0, 1, 2, 1, 1]), pictures, nothing)
     np.testing.assert_allclose(found, [0.8, 9 / 14, 4 / 14, 1 / 11, 9 / 11, 9 / 11])
-    sure = let_compete(np.array([1 - 1e-7, 0.999, 0.5]), np.array([0, 1, 0]), np.array([0, 0, 1]), nothing[:3])
-    np.testing.assert_allclose(sure, [1 / (2 + np.exp(-4))] * 2 + [0.5])  # neither is surer than the other
+    odds = np.array([12.0, 6.0, 0.0, 12.0])  # of sure labels that contradict each other, brought down to 4 and 2
+    sure = let_compete(sigmoid(odds), np.array([0, 1, 0, 2]), np.array([0, 0, 1, 2]), nothing[:4])
+    whole = 1 + np.exp(4) + np.exp(2)
+    np.testing.assert_allclose(sure, [np.exp(4) / whole, np.exp(2) / whole, 0.5, sigmoid(odds)[3]], rtol=1e-4)
     agreeing = let_compete(np.array([0.8, 0.9, 0.5]), np.array([0, 1, 1]), np.array([UNKNOWN, 0, 0]), nothing[:3])
     np.testing.assert_allclose(agreeing, [0.8, 0.75, 0.75])  # the root of 9 stands against 1
     assert let_compete(p_clean, np.zeros(6, dtype=int), nothing, nothing) is p_clean

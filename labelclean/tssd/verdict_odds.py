@@ -25,8 +25,8 @@ ENOUGH_SUPPORT = 3
 """With so many other rows of its class, doubts about a label count in full."""
 
 MOST_CONTESTED = 4.0
-"""Log-odds up to which a label is believed whose picture has another one as well: where sure judgements contradict each
-other, one of them was too sure."""
+"""Largest log-odds of the labels of a picture that has several; larger ones are brought there all alike. Where sure
+judgements contradict each other, one of them was too sure."""
 
 SHIFT_SPREAD = 0.2
 """How far from none the shift by golden rows is expected, in log-odds; beyond, it is held by no more than there."""
@@ -122,7 +122,7 @@ def calibrate(p_meta: FloatArray, labels: IntArray, golden: IntArray) -> FloatAr
 def let_compete(p_clean: FloatArray, labels: IntArray, pictures: IntArray, golden: IntArray) -> FloatArray:
     """P(label right), (N,), where labels of the same picture cannot be right together; elsewhere as it was.
 
-    Each label of a picture has the log-odds that its rows have in the mean, within MOST_CONTESTED where there are
+    Each label of a picture has the log-odds that its rows have in the mean, shrunk to MOST_CONTESTED where there are
     several. Their odds stand against each other and against that none of them is right: it is what independent
     judgements become once it is known that at most one of them holds. With a label of .9 and another one of .8 the odds
     are 9, 4 and 1, and the probabilities 9/14 and 4/14. A golden label decides about all rows of its picture.
@@ -140,8 +140,9 @@ def let_compete(p_clean: FloatArray, labels: IntArray, pictures: IntArray, golde
     cases, case = np.unique(pictures[doubled] * num_classes + labels[doubled], return_inverse=True)
     picture, label = np.divmod(cases, num_classes)
     odds = np.bincount(case, weights=log_odds(p_clean[doubled], limit=1e-9)) / np.bincount(case)
-    is_contested = np.bincount(picture)[picture] > 1
-    odds = np.where(is_contested, np.clip(odds, -MOST_CONTESTED, MOST_CONTESTED), odds)
+    largest = np.full(int(pictures.max()) + 1, MOST_CONTESTED)
+    np.maximum.at(largest, picture, np.abs(odds))
+    odds *= np.where(np.bincount(picture)[picture] > 1, MOST_CONTESTED / largest[picture], 1)
     truth = np.full(int(pictures.max()) + 1, UNKNOWN)
     settled = doubled[golden[doubled] != UNKNOWN]
     truth[pictures[settled]] = golden[settled]
