@@ -195,7 +195,7 @@ def test_purified_rows_are_compared_with_as_many_by_loss_and_with_all_uncertain_
             "suggested_label": names.tolist(),
             "loss": loss,
         }
-    )
+    ).replace_schema_metadata({"labelclean.noise_rate": "[0.2, 0.1, 0.3]"})
     found = grid.figures(verdicts, cell)
     assert found["purified_purity"] == 1
     assert found["purity_by_loss"] == pytest.approx(2 / 3)
