@@ -286,7 +286,8 @@ def test_the_anchor_has_a_say_beside_the_newest_scan(learner_and_judge):
     learner, judge = learner_and_judge
     run_round(learner, judge)
     (anchor,) = learner.scan(advance=lambda _: None)
-    blurred = replace(anchor, probs=np.full_like(anchor.probs, 1 / 3))
+    others = (anchor.neighbor_rows + 1) % NUM_ROWS  # of other classes
+    blurred = replace(anchor, probs=np.full_like(anchor.probs, 1 / 3), neighbor_rows=others)
     judge.start_stage(anchor)
     found = judge.assess(blurred, rng=np.random.default_rng(0))
     assert len(found.views) == 2
@@ -294,6 +295,7 @@ def test_the_anchor_has_a_say_beside_the_newest_scan(learner_and_judge):
     np.testing.assert_array_equal(found.views[1].probs, blurred.probs)
     both = np.mean([view.agreement for view in found.views], axis=0)
     np.testing.assert_allclose(judge.means["agreement"], both)
+    assert np.abs(found.views[0].agreement - found.views[1].agreement).max() > 0.5
     twin = Judge(judge.labels, judge.config)
     twin.start_stage(None)
     alone = twin.assess(blurred, rng=np.random.default_rng(0))
