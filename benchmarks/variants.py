@@ -165,6 +165,10 @@ VARIANTS = (
     ),
     Variant(name="classes not drawn together by force", stand_ins={"labelclean.train.judge.PULL": Pull(least=0.0)}),
     Variant(name="channel without the images' resemblance", stand_ins={"labelclean.tssd.channel.MOST_CLASSES": 0}),
+    Variant(
+        name="consensus always alone",
+        stand_ins={"labelclean.train.judge.heed_features": lambda consensus, p_feature: consensus},
+    ),
     Variant(name="no MSP", settings={"purification": False}),
     Variant(name="MSP alone, without the channel's share", stand_ins={"labelclean.tssd.purification.META_SHARE": 1.0}),
     Variant(name="MSP without the channel's odds", stand_ins={"labelclean.train.judge.gather_evidence": without_odds}),
@@ -180,6 +184,10 @@ VARIANTS = (
         },
     ),
     Variant(name="level not corrected", stand_ins={"labelclean.tssd.verdict_odds.correct_level": level_as_found}),
+    Variant(
+        name="labels of one picture do not compete",
+        stand_ins={"labelclean.train.findings.let_compete": lambda p_clean, *about: p_clean},
+    ),
     Variant(name="rejected up to one half alone", settings={"reject_precision": 1.0}),
     Variant(name="rejected for the expected F1 alone", settings={"reject_precision": 0.0}),
     Variant(name="one round", settings={"rounds": 1}),
