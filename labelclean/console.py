@@ -133,7 +133,7 @@ def _progress_bars(console: Console) -> Progress:
 
 
 def _remaining(phase: _Phase) -> str:
-    from labelclean.rendering import duration
+    from labelclean.rendering.words import duration
 
     if not phase.total or not phase.done:
         return duration(phase.seconds)
@@ -144,14 +144,14 @@ def _put_line(console: Console, text: str, *, style: str = "") -> None:
     """A line that the terminal may wrap but we do not break, so that paths can be copied."""
     from rich.text import Text
 
-    from labelclean.rendering import shown
+    from labelclean.rendering.words import shown
 
     console.print(Text(shown(text), style=style), soft_wrap=True)
 
 
 def render_summary(summary: Summary) -> None:
     """Show the findings of a run."""
-    from labelclean.rendering import summary_view
+    from labelclean.rendering.summary import summary_view
 
     _console().print(summary_view(summary))
 
@@ -164,14 +164,14 @@ def render_timings(summary: Summary) -> None:
 
 def render_inspection(inspection: Inspection) -> None:
     """Show what is wrong with a data set."""
-    from labelclean.rendering import inspection_view
+    from labelclean.rendering.inspection import inspection_view
 
     _console().print(inspection_view(inspection))
 
 
 def render_evaluation(evaluation: Evaluation) -> None:
     """Show how verdicts compare with the truth."""
-    from labelclean.rendering import evaluation_view
+    from labelclean.rendering.evaluation import evaluation_view
 
     _console().print(evaluation_view(evaluation))
 
@@ -185,7 +185,7 @@ def render_corrupted(corrupted: Corrupted) -> None:
 
 def render_indexed(indexed: Indexed) -> None:
     """Show what was written, and the command that comes next."""
-    from labelclean.rendering import number
+    from labelclean.rendering.words import number
 
     show_line(f"{number(indexed.num_rows, 'row')} of {number(indexed.num_classes, 'class', 'classes')}")
     show_line(f"  {indexed.labels}")
@@ -197,7 +197,7 @@ def render_indexed(indexed: Indexed) -> None:
 
 def render_exported(exported: Exported) -> None:
     """Show what was written, and how far a wanted precision is sure."""
-    from labelclean.rendering import number
+    from labelclean.rendering.words import number
 
     selected = exported.selected
     relabelled = f", {exported.num_relabelled:,} of them relabelled" if exported.num_relabelled else ""
@@ -223,7 +223,7 @@ def _assurance(cut: Cut) -> str:
 
 def render_chosen(chosen: Chosen) -> None:
     """Show which rows were written, and what to do with them."""
-    from labelclean.rendering import number
+    from labelclean.rendering.words import number
 
     show_line(f"{chosen.num_rows:,} of {chosen.num_candidates:,} rows, the uncertain ones more often than others")
     show_line(f"  {chosen.file}")

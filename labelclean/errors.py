@@ -13,6 +13,7 @@ The command line catches the base class in one place, prints message and hint, a
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -60,6 +61,12 @@ class FitInterruptedError(KeyboardInterrupt):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
         self.folder = folder
+
+
+def name_some(texts: Sequence[str], number: int, *, separator: str = ", ") -> str:
+    """The first few of so many things, and how many more there are, as messages name them: `cat, dog, and 7 more`."""
+    more = [f"and {number - len(texts):,} more"] if number > len(texts) else []
+    return separator.join([*texts, *more])
 
 
 def why_unreadable(error: Exception) -> str:

@@ -27,7 +27,7 @@ from labelclean.data.inspect import (
     nameless_classes,
     tell_columns,
 )
-from labelclean.errors import InputError, RunFolderError
+from labelclean.errors import InputError, RunFolderError, name_some
 from labelclean.files import write_atomically
 from labelclean.records import ByteArray, Fault, IntArray, Labels, Manifest, Reporter
 from labelclean.results.run_folder import RunFolder
@@ -146,8 +146,7 @@ def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> Non
 
 def _some(names: Sequence[str], separator: str = ", ") -> str:
     """Names in words, the first NUM_NAMES of them."""
-    more = f"{separator}and {len(names) - NUM_NAMES:,} more" if len(names) > NUM_NAMES else ""
-    return separator.join(names[:NUM_NAMES]) + more
+    return name_some(names[:NUM_NAMES], len(names), separator=separator)
 
 
 def _decoded(

@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "inputs": {"results", "train", "data", *GROUND},
     "fit": {"inputs", "results", "train", "data", *GROUND},
     "options": {"config"},
-    "rendering": {"results", "data", *GROUND},
+    "rendering": {"rendering", "results", "data", *GROUND},
     "console": {"rendering", "results", "data", "published", *GROUND},
     "cli": {"fit", "options", "console", "results", "data", "published", *GROUND},
 }

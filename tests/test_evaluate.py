@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from labelclean.errors import InputError
-from labelclean.rendering import evaluation_view
+from labelclean.rendering.evaluation import evaluation_view
 from labelclean.results.evaluate import Evaluation, as_json, calibration_error, evaluate
 from labelclean.results.run_folder import RunFolder
 from labelclean.results.verdicts import read_verdicts, verdict_table

@@ -14,7 +14,7 @@ from rich.console import Console
 from labelclean.errors import RunFolderError
 from labelclean.files import write_json
 from labelclean.records import Estimate
-from labelclean.rendering import summary_view
+from labelclean.rendering.summary import summary_view
 from labelclean.results.report import ClassLine, Confusion, Contradicted, Doubles, FaultLine, as_json, summarize
 from labelclean.results.run_folder import RunFolder, write_history
 from labelclean.results.verdicts import verdict_table, write_verdicts

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, LABEL_NAMES, PATH_NAMES, TRUTH_NAMES, WRITTEN_NAMES
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
-from labelclean.errors import InputError
+from labelclean.errors import InputError, name_some
 from labelclean.records import NO_CLASS, UNKNOWN, FloatArray, IntArray
 
 MOST_NAMED = 5
@@ -213,12 +213,11 @@ def _no_classes(wrong: Sequence[GoldenLabel], names: tuple[str, ...]) -> InputEr
             hint=f"Leave the cell empty where the right label is not known; a truth with many {NO_CLASS} is for "
             "`evaluate` alone.",
         )
-    first, *others = (
-        f"{golden.place} has the golden label {golden.label!r}{_meant(golden, names)}" for golden in wrong
-    )
-    also = "".join(f"; {text}" for text in others[: MOST_NAMED - 1])
-    more = f"; and {len(wrong) - MOST_NAMED:,} more" if len(wrong) > MOST_NAMED else ""
-    return InputError(f"{first}{also}{more}: none of the classes", hint="Correct it, or leave the cell empty.")
+    told = [
+        f"{golden.place} has the golden label {golden.label!r}{_meant(golden, names)}" for golden in wrong[:MOST_NAMED]
+    ]
+    faults = name_some(told, len(wrong), separator="; ")
+    return InputError(f"{faults}: none of the classes", hint="Correct it, or leave the cell empty.")
 
 
 def _meant(golden: GoldenLabel, names: tuple[str, ...]) -> str:

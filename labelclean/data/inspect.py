@@ -156,7 +156,7 @@ def inspect(
     counts = np.bincount(manifest.label_ids[usable], minlength=len(manifest.class_names))
     paths, labels = manifest.paths.to_pylist(), manifest.labels.to_pylist()
 
-    rows = np.flatnonzero(usable)
+    usable_rows = np.flatnonzero(usable)
 
     def picture(rows: IntArray) -> SamePicture:
         return SamePicture(
@@ -178,8 +178,8 @@ def inspect(
         min_class_rows=min_class_rows,
         alike_classes=alike_classes(manifest.class_names),
         nameless_classes=nameless_classes(manifest.class_names),
-        confined_classes=confined_classes(manifest, rows),
-        num_groups=len(np.unique(join_groups(manifest.group_ids[rows], files[rows]))) if len(rows) else 0,
+        confined_classes=confined_classes(manifest, usable_rows),
+        num_groups=_count_groups(manifest, files, usable_rows),
         faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
@@ -217,6 +217,11 @@ def confined_classes(manifest: Manifest, rows: IntArray) -> tuple[str, ...]:
     pairs, counts = np.unique(np.stack([labels[grouped], groups[grouped]]), axis=1, return_counts=True)
     confined = pairs[0][(counts >= CONFINED * totals[pairs[0]]) & (counts >= SMALL_CLASS)]
     return tuple(manifest.class_names[label] for label in confined)
+
+
+def _count_groups(manifest: Manifest, files: IntArray, rows: IntArray) -> int:
+    """Groups of rows that are no evidence for each other among some rows, (M,)."""
+    return int(join_groups(manifest.group_ids[rows], files[rows]).max()) + 1 if len(rows) else 0
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:

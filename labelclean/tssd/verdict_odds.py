@@ -1,6 +1,5 @@
-"""The last word on the labels: what purification found is weakened, levelled, excused and calibrated, in this order.
-
-And at the end the labels of one picture compete: at most one of them is right.
+"""The last word on the labels: what purification found is weakened, levelled, excused and calibrated, and the labels of
+one picture compete, in this order.
 
 # N rows, K classes
 """

@@ -1,0 +1,1 @@
+"""What the terminal shows, as rich renderables: layout only, nothing is printed here."""
