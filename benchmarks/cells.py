@@ -16,7 +16,7 @@ import pyarrow as pa
 from labelclean.data.noise import corrupt, count_confusions, mistakes
 from labelclean.data.tables import as_strings, read_table
 from labelclean.files import write_csv
-from labelclean.records import FloatArray, IntArray
+from labelclean.records import NO_CLASS, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +49,7 @@ class Cell:
     Attributes:
         index: CSV with path and label: what a tool may read.
         paths: (N,).
+        class_names: sorted; NO_CLASS, which no label is, comes last.
         given, true: class ids in class_names, (N,) both.
     """
 
@@ -91,7 +92,7 @@ def lay_out(data: DataSet, noise: str, seed: int, folder: Path) -> Cell:
         chosen = np.random.default_rng((seed, 0)).choice(table.num_rows, data.rows, replace=False)
         table = table.take(pa.array(np.sort(chosen)))
     truth = as_strings(table["true_label"]).to_pylist()
-    class_names = tuple(sorted(set(truth)))
+    class_names = tuple(sorted(set(truth), key=lambda name: (name == NO_CLASS, name)))
     true = numbered(truth, class_names)
     kind, _, value = noise.partition(":")
     if kind == "column":

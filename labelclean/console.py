@@ -206,7 +206,7 @@ def render_exported(exported: Exported) -> None:
         show_line(f"  {selected.num_contradicted:,} left out: another label of the same picture is likelier")
     if selected.num_without_better:
         same = number(selected.num_without_better, "rejected row")
-        show_line(f"  {same} left out: no other label is likelier than the given one")
+        show_line(f"  {same} left out: no other label is likelier than the given one, or than none")
     if selected.cut is not None:
         show_line(f"  {_assurance(selected.cut)}")
     show_line(f"  {exported.file}")
@@ -233,7 +233,7 @@ def render_chosen(chosen: Chosen) -> None:
         whence = "give their file as well as this one" if of_file else "the index has their labels"
         show_line(f"Left out: {number(chosen.num_golden, 'earlier golden row')}; {whence}")
         given = "--golden OLD --golden NEW" if of_file else given
-    show_line(f"Write the true label into the column golden, or leave it empty; then: labelclean fit ... {given}")
+    show_line(f"Write the true label into the column golden, ? where it is another or none, or leave it empty; then: labelclean fit ... {given}")
 
 
 def show_json(content: dict[str, Any]) -> None:

@@ -29,6 +29,9 @@ UNKNOWN = -1
 NO_CLASS = "?"
 """A true label of which only that much is known: it is not the given one."""
 
+REFUTED = -2
+"""Stands for NO_CLASS in integer arrays."""
+
 
 def in_company(groups: IntArray) -> IntArray:
     """The rows that are not alone in their group, ascending.
@@ -68,7 +71,8 @@ class Manifest:
         paths: as given, strings, (N,).
         labels: as given, strings, null where missing, (N,).
         label_ids: position of the label in `class_names`, UNKNOWN where missing, (N,).
-        golden_ids: the trusted label's position, UNKNOWN where there is none, (N,).
+        golden_ids: the trusted label's position, REFUTED where it only says that the given one is wrong, UNKNOWN where
+            there is none, (N,).
         golden_chances: probability with which the row was chosen to get its trusted label, NaN where unknown, (N,).
         golden_draws: rows with the same number were chosen together, UNKNOWN where there is no trusted label, (N,).
         group_ids: rows that must share a fold share a number; UNKNOWN: a group of its own, (N,).
@@ -109,7 +113,8 @@ class Labels:
 
     Attributes:
         given: the labels in question, (N,).
-        golden: true labels where known, UNKNOWN elsewhere, (N,).
+        golden: true labels where known, REFUTED where it is only known that the given one is wrong, UNKNOWN elsewhere,
+            (N,).
         golden_chances: with which the golden rows were chosen, NaN where unknown, (N,).
         golden_draws: rows with the same number were chosen together, (N,).
         fold: each row's fold, (N,).
@@ -126,8 +131,18 @@ class Labels:
     num_classes: int
 
     @property
+    def true(self) -> IntArray:
+        """The true labels where they are known, UNKNOWN elsewhere, (N,)."""
+        return np.maximum(self.golden, UNKNOWN)
+
+    @property
+    def refuted(self) -> BoolArray:
+        """Rows whose label is known to be wrong, and no more, (N,)."""
+        return np.asarray(self.golden == REFUTED)
+
+    @property
     def best_known(self) -> IntArray:
-        return np.where(self.golden != UNKNOWN, self.golden, self.given)
+        return np.where(self.true != UNKNOWN, self.true, self.given)
 
     @property
     def support(self) -> IntArray:
@@ -237,6 +252,7 @@ class Findings:
         cut: p_clean up to which uncertain rows are rejected; those above it are purified.
         p_clean: calibrated P(label right), (M,).
         p_loss, p_feature, p_meta: posterior of each stream and of the meta-classifier, (M,).
+        p_off_topic: P(the picture shows none of the classes), (M,).
         suggested_ids: most probable class, (M,).
         p_suggested: its probability, (M,).
         loss: mean loss of the given label over the last rounds in nats, (M,).
@@ -260,6 +276,7 @@ class Findings:
     p_loss: FloatArray
     p_feature: FloatArray
     p_meta: FloatArray
+    p_off_topic: FloatArray
     suggested_ids: IntArray
     p_suggested: FloatArray
     loss: FloatArray

@@ -17,6 +17,8 @@ from labelclean import cli
 from labelclean.config import FitConfig
 from labelclean.files import write_json
 from labelclean.records import (
+    NO_CLASS,
+    REFUTED,
     UNKNOWN,
     Bin,
     ByteArray,
@@ -56,8 +58,8 @@ def make_manifest(
     """A manifest of the rows' labels; paths are 0.png, 1.png, ... unless given."""
     num_rows = len(labels)
     golden = golden or [None] * num_rows
-    names = tuple(sorted({label for label in (*labels, *golden) if label is not None}))
-    ids = {name: number for number, name in enumerate(names)} | {None: UNKNOWN}
+    names = tuple(sorted({label for label in (*labels, *golden) if label not in (None, NO_CLASS)}))
+    ids = {name: number for number, name in enumerate(names)} | {None: UNKNOWN, NO_CLASS: REFUTED}
     return Manifest(
         columns={},
         source="labels.csv",
@@ -127,6 +129,7 @@ def make_findings(rows: Sequence[int], **changes: Any) -> Findings:
         "bins": np.full(count, Bin.CERTAIN_POSITIVE),
         "cut": 0.5,
         "p_clean": np.full(count, 0.9),
+        "p_off_topic": np.zeros(count),
         "suggested_ids": np.zeros(count, dtype=np.int64),
         "outlier_score": np.full(count, 0.1),
         "duplicate_group": np.full(count, UNKNOWN),

@@ -70,9 +70,13 @@ def test_budget_takes_the_worst_rows_worst_first(run: Run, finished_run: RunFold
     assert frame["p_clean"].is_monotonic_increasing
 
 
-@pytest.mark.parametrize(("suggested", "p_suggested"), [(1, 0.6), (0, 0.3)], ids=["its own", "another, less likely"])
+@pytest.mark.parametrize(
+    ("suggested", "p_suggested", "p_off_topic"),
+    [(1, 0.6, 0.0), (0, 0.3, 0.0), (0, 0.45, 0.5)],
+    ids=["its own", "another, less likely", "another, less likely than none"],
+)
 def test_rejected_rows_are_relabelled_only_with_a_likelier_label(
-    run: Run, finished_run: RunFolder, suggested: int, p_suggested: float
+    run: Run, finished_run: RunFolder, suggested: int, p_suggested: float, p_off_topic: float
 ):
     """Rows 1 and 2 are rejected; only for row 2 another, likelier label is suggested."""
     write_run(
@@ -81,12 +85,13 @@ def test_rejected_rows_are_relabelled_only_with_a_likelier_label(
         [0.9, 0.4, 0.1],
         suggested_ids=np.array([1, suggested, 0]),
         p_suggested=np.array([0.1, p_suggested, 0.9]),
+        p_off_topic=np.array([0.0, p_off_topic, 0.05]),
     )
     for words in (("--relabel",), ("--relabel", "--keep", "rejected,certain_clean")):
         code, out, _ = run("export", finished_run.path, "--out", "e.csv", *words, "--overwrite")
         assert code == 0
         assert "2 of 3 rows, 1 of them relabelled" in out
-        assert "1 rejected row left out: no other label is likelier than the given one" in out
+        assert "1 rejected row left out: no other label is likelier than the given one, or than none" in out
         frame = pd.read_csv("e.csv")
         assert frame["path"].tolist() == ["0.png", "2.png"]
         assert frame["label"].tolist() == ["a", "a"]

@@ -213,7 +213,7 @@ def test_suggestions_and_margins_take_the_classes_shares_into_account():
     np.testing.assert_allclose(found.margin, margins(corrected, GIVEN))
     assert np.abs(found.margin - margins(prior, GIVEN)).max() > 0.01
     rejected = (found.bins != Bin.CERTAIN_POSITIVE) & (found.p_clean <= found.cut)
-    best, p = suggest(corrected, found.p_clean, GIVEN, rejected=rejected)
+    best, p = suggest(corrected, found.p_clean, GIVEN, rejected=rejected, p_off_topic=found.p_off_topic)
     np.testing.assert_array_equal(found.suggested_ids, best)
     np.testing.assert_allclose(found.p_suggested, p)
 
@@ -261,7 +261,7 @@ def test_an_unpurified_row_that_both_streams_trust_is_certain_only_with_enough_t
 def test_suggestion_shares_what_the_label_leaves():
     prior = np.array([[0.2, 0.5, 0.3], [0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
     kept = np.zeros(3, dtype=bool)
-    best, p = suggest(prior, np.array([0.9, 0.1, 0.3]), np.array([0, 0, 0]), rejected=kept)
+    best, p = suggest(prior, np.array([0.9, 0.1, 0.3]), np.array([0, 0, 0]), rejected=kept, p_off_topic=np.zeros(3))
     assert best.tolist() == [0, 1, 2]
     np.testing.assert_allclose(p, [0.9, 0.9 * 5 / 8, 0.7 * 3 / 4], rtol=1e-5)
     assert prior[0].tolist() == [0.2, 0.5, 0.3]
@@ -270,10 +270,49 @@ def test_suggestion_shares_what_the_label_leaves():
 def test_suggestion_for_a_rejected_label_is_another_class():
     prior = np.array([[1.0, 0.0, 0.0], [0.2, 0.5, 0.3], [0.2, 0.5, 0.3]])
     labels, rejected = np.array([0, 0, 0]), np.array([True, True, False])
-    best, p = suggest(prior, np.array([0.0, 0.4, 0.4]), labels, rejected=rejected)
+    best, p = suggest(prior, np.array([0.0, 0.4, 0.4]), labels, rejected=rejected, p_off_topic=np.zeros(3))
     assert best[0] != 0  # although the prediction has nothing but the label
     assert best[1:].tolist() == [1, 0]
     np.testing.assert_allclose(p, [0.5, 0.6 * 5 / 8, 0.4], rtol=1e-5)
+
+
+def test_what_is_off_topic_is_left_to_no_class():
+    prior, kept = np.array([[0.2, 0.5, 0.3]]), np.zeros(1, dtype=bool)
+    best, p = suggest(prior, np.array([0.1]), np.array([0]), rejected=kept, p_off_topic=np.array([0.4]))
+    assert best.tolist() == [1]
+    np.testing.assert_allclose(p, [0.5 * 5 / 8], rtol=1e-5)
+
+
+def test_a_label_is_right_only_where_its_picture_shows_a_class(monkeypatch: pytest.MonkeyPatch):
+    plain = findings_of(make_labels(GIVEN))
+    assert not plain.p_off_topic.any()
+    told = {}
+
+    def off_topic(prior: FloatArray, labels: IntArray, **known: object) -> FloatArray:
+        told.update(known)
+        return np.where(np.arange(NUM_ROWS) == 1, 0.75, 0.0)
+
+    monkeypatch.setattr(findings, "off_topic", off_topic)
+    found = findings_of(make_labels(GIVEN))
+    assert told["share_wrong"] == pytest.approx(1 - plain.p_meta.mean())
+    np.testing.assert_array_equal(told["neighbor_rows"], scan_of().neighbor_rows)
+    others = np.arange(NUM_ROWS) != 1
+    np.testing.assert_allclose(found.p_clean[others], plain.p_clean[others])
+    assert found.p_clean[1] == found.p_meta[1] == pytest.approx(plain.p_clean[1] / 4)
+    assert found.p_off_topic[1] == pytest.approx(0.75)
+    assert found.bins[1] == Bin.UNCERTAIN != plain.bins[1]
+    assert found.suggested_ids[1] != GIVEN[1]
+    assert found.p_suggested[1] < 0.25 * (1 - plain.p_clean[1]) + 1e-9
+
+
+def test_golden_rows_share_what_they_know_with_what_is_off_topic(monkeypatch: pytest.MonkeyPatch):
+    """p_clean, p_off_topic and the other classes always sum to one."""
+    golden = np.where(np.arange(NUM_ROWS) < 6, (GIVEN + 1) % 3, UNKNOWN)
+    monkeypatch.setattr(findings, "off_topic", lambda *_, **__: np.full(NUM_ROWS, 0.2))
+    found = findings_of(make_labels(GIVEN, golden=golden))
+    assert (found.p_clean < found.p_meta).all()
+    np.testing.assert_allclose(found.p_off_topic, (1 - found.p_clean) * 0.2 / (1 - found.p_meta), rtol=1e-6)
+    assert ((found.p_off_topic > 0.2) & (found.p_clean + found.p_off_topic < 1)).all()
 
 
 def test_margin_is_the_log_odds_against_the_best_other():

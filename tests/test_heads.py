@@ -70,7 +70,7 @@ def test_start_changes_the_way_and_not_the_end():
 def test_own_target_does_not_touch_the_own_prediction():
     features, labels = blobs()
     fold = np.arange(90) // 3 % 5
-    lesson = first_lesson(labels, num_classes=3)
+    lesson = first_lesson(labels, np.zeros(len(labels), dtype=bool), num_classes=3)
     targets = lesson.targets.copy()
     targets[4] = [0, 0, 1]
     changed = Lesson(labelled=lesson.labelled, targets=targets, guesses=lesson.guesses, weights=lesson.weights)
@@ -89,7 +89,7 @@ def test_own_target_does_not_touch_the_own_prediction():
 def test_scan_predicts_and_finds_neighbors():
     features, labels = blobs()
     learner = learner_of(features, np.arange(90) // 3 % 5)
-    learner.train([first_lesson(labels, num_classes=3)], advance=ignore)
+    learner.train([first_lesson(labels, np.zeros(len(labels), dtype=bool), num_classes=3)], advance=ignore)
     (scan,) = learner.scan(advance=ignore)
     assert (scan.probs.argmax(axis=1) == labels).mean() > 0.9
     assert (labels[scan.neighbor_rows] == labels[:, None]).mean() > 0.8
@@ -119,14 +119,16 @@ def test_heads_of_few_rows_are_held_tighter(monkeypatch: pytest.MonkeyPatch):
     features, labels = blobs()
     for rows_of_ridge in (90, 360, 30):
         monkeypatch.setattr(heads, "ROWS_OF_RIDGE", rows_of_ridge)
-        learner_of(features, np.zeros(90, dtype=int)).train([first_lesson(labels, num_classes=3)], advance=ignore)
+        learner_of(features, np.zeros(90, dtype=int)).train(
+            [first_lesson(labels, np.zeros(len(labels), dtype=bool), num_classes=3)], advance=ignore
+        )
     np.testing.assert_allclose(ridges, np.array([1, 2, 1]) * heads.HEAD_RIDGE)
 
 
 def test_fewer_rows_than_folds_leave_folds_empty():
     features, labels = blobs(6)
     learner = learner_of(features, np.array([0, 0, 0, 2, 2, 2]))
-    learner.train([first_lesson(labels, num_classes=3)], advance=ignore)
+    learner.train([first_lesson(labels, np.zeros(len(labels), dtype=bool), num_classes=3)], advance=ignore)
     (scan,) = learner.scan(advance=ignore)
     np.testing.assert_allclose(scan.probs.sum(axis=1), 1, atol=1e-5)
 
@@ -134,7 +136,7 @@ def test_fewer_rows_than_folds_leave_folds_empty():
 def test_head_for_takes_the_output_and_the_given_rows_only():
     features, labels = blobs()
     learner = learner_of(features, np.arange(90) // 3 % 5)
-    lesson = first_lesson(labels, num_classes=3)
+    lesson = first_lesson(labels, np.zeros(len(labels), dtype=bool), num_classes=3)
     rows = np.arange(60)
     weight, bias = learner.head_for(rows, lesson)
     assert weight.shape == (3, 6)
@@ -151,7 +153,7 @@ def test_tensors_repeat_the_predictions():
     features, labels = blobs()
     fold = np.arange(90) // 3 % 5
     learner = learner_of(features, fold)
-    learner.train([first_lesson(labels, num_classes=3)], advance=ignore)
+    learner.train([first_lesson(labels, np.zeros(len(labels), dtype=bool), num_classes=3)], advance=ignore)
     (scan,) = learner.scan(advance=ignore)
     kept = {name: tensor.numpy() for name, tensor in learner.tensors().items()}
     inputs = (features - kept["features.mean"]) @ kept["features.axes"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from labelclean.config import FitConfig
-from labelclean.records import UNKNOWN, FloatArray
+from labelclean.records import REFUTED, UNKNOWN, FloatArray
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge
 from labelclean.tssd.level import ENOUGH_SEEN
@@ -79,6 +79,24 @@ def test_purified_rows_are_taught_as_certain_ones_are(learner_and_judge):
     assert found.purified.accepted.sum() > 5
     assert not found.purified.accepted[found.division.positive].any()
     np.testing.assert_array_equal(judge.lesson.labelled, found.division.positive | found.purified.accepted)
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_a_refuted_label_is_never_taught_nor_heard(learner_and_judge, from_scratch: bool):
+    """Not in the first round either, when all others are believed."""
+    learner, judge = learner_and_judge
+    plain = judge.labels
+    refuted = np.arange(NUM_ROWS) == int(np.flatnonzero(plain.given == np.arange(NUM_ROWS) % 3)[0])
+    judge = Judge(replace(plain, golden=np.where(refuted, REFUTED, UNKNOWN)), FitConfig())
+    judge.start_stage(None, from_scratch=from_scratch)
+    for _ in range(3):
+        (own,) = judge.lesson.targets[refuted, plain.given[refuted]]
+        assert not judge.lesson.labelled[refuted].any()
+        assert own <= 0.34
+        assert judge.trust[refuted] == LEAST_TRUST
+        assert (judge.trust[~refuted] > LEAST_TRUST).mean() > 0.6
+        run_round(learner, judge)
+    assert own < 1e-6  # right as it looks
 
 
 def test_guesses_are_sharpened_as_the_settings_say(learner_and_judge):

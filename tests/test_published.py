@@ -13,6 +13,7 @@ from PIL import Image
 
 from labelclean.data.index import read_manifest
 from labelclean.errors import InputError
+from labelclean.records import REFUTED, UNKNOWN
 from tests.conftest import Run
 
 
@@ -128,9 +129,8 @@ def test_food101n_knows_which_labels_are_wrong_but_not_what_is_right(run: Run, t
         "images/apple_pie/1.jpg": "apple_pie", "images/ramen/3.jpg": "?", "images/ramen/4.jpg": "ramen"
     }  # fmt: skip
     assert "3 rows are known, 1 of them" in shown
-    # golden rows of which only the right ones are known would be a false sample
-    with pytest.raises(InputError, match=r"ramen/3.jpg is \?"):
-        read_manifest(root, tmp_path / "indexed/labels.csv", golden=[tmp_path / "indexed/truth.csv"])
+    manifest = read_manifest(root, tmp_path / "indexed/labels.csv", golden=[tmp_path / "indexed/truth.csv"])
+    assert manifest.golden_ids.tolist() == [0, UNKNOWN, REFUTED, 1]
 
 
 def test_known_truth_serves_as_golden_labels(run: Run, clothing1m: Path):

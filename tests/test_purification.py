@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from labelclean.records import UNKNOWN, Bin, BoolArray, Division, FloatArray, IntArray, View
+from labelclean.records import REFUTED, UNKNOWN, Bin, BoolArray, Division, FloatArray, IntArray, View
 from labelclean.tssd import purification
 from labelclean.tssd.channel import NoiseChannel
 from labelclean.tssd.division import divide
@@ -229,6 +229,15 @@ def test_pairs_of_certain_and_golden_rows():
     assert list(zip(*right, strict=True)) == [(0, 0), (1, 1), (4, 1), (5, 0)]
     # confused labels of the positives, the negative's label, the contradicted one, the likeliest others of golden rows
     assert list(zip(*wrong, strict=True)) == [(0, 1), (1, 2), (2, 2), (5, 2), (4, 2), (5, 1)]
+
+
+def test_a_refuted_label_teaches_that_it_is_wrong_and_no_more():
+    labels, golden = np.array([0, 0]), np.array([REFUTED, UNKNOWN])
+    consensus = consensus_of(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([[0.9, 0.1], [0.1, 0.9]]))
+    division = Division(bins=np.array([Bin.CERTAIN_POSITIVE, Bin.CERTAIN_POSITIVE]))
+    right, wrong = training_pairs(consensus, division, labels, golden=golden, rng=rng())
+    assert list(zip(*right, strict=True)) == [(1, 0)]
+    assert list(zip(*wrong, strict=True)) == [(1, 1), (0, 0)]
 
 
 def test_golden_row_among_the_certain_ones_is_taught_by_its_golden_label_alone():

@@ -15,7 +15,16 @@ from labelclean.errors import RunFolderError
 from labelclean.files import write_json
 from labelclean.records import Estimate
 from labelclean.rendering.summary import summary_view
-from labelclean.results.report import ClassLine, Confusion, Contradicted, Doubles, FaultLine, as_json, summarize
+from labelclean.results.report import (
+    ClassLine,
+    Confusion,
+    Contradicted,
+    Doubles,
+    FaultLine,
+    OffTopic,
+    as_json,
+    summarize,
+)
 from labelclean.results.run_folder import RunFolder, write_history
 from labelclean.results.verdicts import verdict_table, write_verdicts
 from tests.conftest import Run, make_findings, make_manifest
@@ -101,6 +110,22 @@ def test_labels_that_the_model_contradicts_are_told(finished_run: RunFolder, run
         assert ("Labels that the model contradicts" in out) == (found.num_rows > found.num_rejected)
     assert "Labels that the model contradicts: 2, 1 of them rejected; the others may be" in out
     assert "which golden rows tell (`labelclean golden`)" in out
+
+
+def test_pictures_of_none_of_the_classes_are_told(finished_run: RunFolder, run: Run):
+    """Unreadable rows and half a picture do not count."""
+    verdicts = pq.read_table(finished_run.verdicts)
+    place = verdicts.column_names.index("p_off_topic")
+    for chances, found in (
+        ([0.3, 0.2], OffTopic(expected=pytest.approx(0.5), num_rows=0)),
+        ([0.9, 0.8, 0.4], OffTopic(expected=pytest.approx(2.1), num_rows=2)),
+    ):
+        column = pa.array(chances + [0.0] * (8 - len(chances)) + [None, None], pa.float32())
+        write_verdicts(finished_run.verdicts, verdicts.set_column(place, "p_off_topic", column))
+        assert summarize(finished_run).off_topic == found
+        out = " ".join(run("report", finished_run.path)[1].split())
+        assert ("Pictures of none of the classes" in out) == (found.num_rows > 0)
+    assert "Pictures of none of the classes: about 2; of 2 rows it is likelier than not (`p_off_topic`)" in out
 
 
 def test_faults_and_doubles(finished_run: RunFolder):

@@ -9,6 +9,7 @@ import torch
 from labelclean.records import UNKNOWN
 from labelclean.tssd.numbers import correct_prior
 from labelclean.tssd.semisup import (
+    LEAST_WEIGHT,
     confidence,
     first_lesson,
     labelled_loss,
@@ -135,14 +136,16 @@ def test_guesses_are_blind_to_the_label():
 
 
 def test_first_lesson_believes_every_label():
-    lesson = first_lesson(np.array([2, 0]), num_classes=3)
-    assert lesson.labelled.all()
-    np.testing.assert_array_equal(lesson.targets, [[0, 0, 1], [1, 0, 0]])
-    np.testing.assert_array_equal(lesson.weights, 1)
+    """But for those that are known to be wrong."""
+    refuted = np.array([False, False, True])
+    lesson = first_lesson(np.array([2, 0, 1]), refuted, num_classes=3)
+    assert lesson.labelled.tolist() == [True, True, False]
+    np.testing.assert_allclose(lesson.targets, [[0, 0, 1], [1, 0, 0], [1 / 3] * 3], rtol=1e-6)
+    np.testing.assert_allclose(lesson.weights, [1, 1, LEAST_WEIGHT])
 
 
 def test_confidence_is_none_for_a_flat_guess_and_full_for_a_single_class():
-    lesson = first_lesson(np.array([0, 1, 2]), num_classes=3)
+    lesson = first_lesson(np.array([0, 1, 2]), np.zeros(3, dtype=bool), num_classes=3)
     np.testing.assert_allclose(confidence(lesson.guesses), 0, atol=1e-6)
     np.testing.assert_allclose(confidence(lesson.targets), 1)
     np.testing.assert_allclose(confidence(np.array([[0.6, 0.2, 0.2]])), 0.4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray
+from labelclean.records import REFUTED, UNKNOWN, BoolArray, FloatArray, IntArray
 from labelclean.tssd.level import Opinion
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.verdict_odds import (
@@ -138,6 +138,15 @@ def test_a_golden_label_decides_about_all_rows_of_its_picture():
     golden = np.array([1, UNKNOWN, 2, UNKNOWN, UNKNOWN, UNKNOWN])
     found = let_compete(np.full(6, 0.5), labels, pictures, golden)
     np.testing.assert_allclose(found, [0, 1, 0, 0, 0.5, 0.5], atol=1e-8)
+
+
+def test_a_golden_label_that_only_refutes_decides_about_that_label_of_its_picture():
+    labels, pictures = np.array([0, 0, 1, 1]), np.array([0, 0, 0, UNKNOWN])
+    golden = np.array([REFUTED, UNKNOWN, UNKNOWN, UNKNOWN])
+    found = let_compete(np.array([0.9, 0.9, 0.8, 0.8]), labels, pictures, golden)
+    np.testing.assert_allclose(found[:2], 0, atol=1e-6)
+    assert found[2] > 0.5  # nothing stands against it any more
+    assert found[3] == 0.8
 
 
 def test_golden_rows_that_contradict_the_level_outright_have_their_way():

@@ -25,6 +25,7 @@ EVIDENCE = [
     "p_loss",
     "p_feature",
     "p_meta",
+    "p_off_topic",
     "loss",
     "margin",
     "knn_agreement",
@@ -57,6 +58,18 @@ def test_golden_label_overrules_all_evidence():
     assert table["p_suggested"].to_pylist()[:2] == [1, 1]
     assert table["p_clean"].to_pylist() == pytest.approx([1, 0, 0.9])
     assert table["division"].to_pylist()[0] == "certain_negative"
+
+
+def test_a_golden_label_that_only_refutes_suggests_nothing():
+    """Nor does it say that the picture shows a class."""
+    manifest = make_manifest(["a", "b", "b"], golden=["?", "b", None])
+    findings = make_findings(range(3), p_off_topic=np.array([0.3, 0.3, 0.3]))
+    table = verdict_table(manifest, findings, {}, metadata={})
+    assert table["reason"].to_pylist() == ["golden_contradicts", "golden_confirms", "streams_agree_clean"]
+    assert table["p_clean"].to_pylist() == pytest.approx([0, 1, 0.9])
+    assert table["suggested_label"].to_pylist() == [None, "b", "a"]
+    assert table["p_suggested"].to_pylist() == pytest.approx([None, 1, 0.9])
+    assert table["p_off_topic"].to_pylist() == pytest.approx([0.3, 0, 0.3])
 
 
 def test_unreadable_rows_stay_in_their_place_with_the_prior():
@@ -114,7 +127,7 @@ def test_metadata_describes_the_run():
     assert metadata["version"] == labelclean.__version__
     assert json.loads(metadata["class_names"]) == ["b", "ä"]
     assert json.loads(metadata["config"])["seed"] == 7
-    assert (metadata["seed"], metadata["fingerprint"], metadata["schema_version"]) == ("7", "f00", "3")
+    assert (metadata["seed"], metadata["fingerprint"], metadata["schema_version"]) == ("7", "f00", "4")
     assert json.loads(metadata["cut"]) == table["p_clean"].to_pylist()[1] == np.float32(0.55)
     assert json.loads(metadata["noise_rate"]) == [0.25, 0.2, 0.3]
     assert json.loads(metadata["noise_by_class"]) == {"ä": [0.2, 0.1, 0.3]}

@@ -16,7 +16,7 @@ import pyarrow as pa
 from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, LABEL_NAMES, PATH_NAMES, TRUTH_NAMES, WRITTEN_NAMES
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
 from labelclean.errors import InputError, name_some
-from labelclean.records import NO_CLASS, UNKNOWN, FloatArray, IntArray
+from labelclean.records import NO_CLASS, REFUTED, UNKNOWN, FloatArray, IntArray
 
 MOST_NAMED = 5
 """Golden labels with a fault that a message tells of."""
@@ -151,7 +151,9 @@ def _chance(text: str | None, place: str) -> float:
 
 
 def golden_ids(trusted: Mapping[int, GoldenLabel], names: tuple[str, ...], num_rows: int) -> IntArray:
-    """Each row's golden label as its position among the classes, whatever the space around it; else UNKNOWN, (N,).
+    """Each row's golden label as its position among the classes, whatever the space around it, (N,).
+
+    REFUTED where it is NO_CLASS, UNKNOWN where there is none.
 
     Raises:
         InputError: a golden label is none of the classes.
@@ -163,7 +165,9 @@ def golden_ids(trusted: Mapping[int, GoldenLabel], names: tuple[str, ...], num_r
     for row, golden in trusted.items():
         stripped = golden.label.strip()
         number = position.get(golden.label, position.get(stripped))
-        if number is None or stripped == NO_CLASS:
+        if stripped == NO_CLASS:
+            ids[row] = REFUTED
+        elif number is None:
             wrong.setdefault(golden.place, golden)
         else:
             ids[row] = number
@@ -206,18 +210,14 @@ def golden_draws(trusted: Mapping[int, GoldenLabel], num_rows: int) -> IntArray:
 
 def _no_classes(wrong: Sequence[GoldenLabel], names: tuple[str, ...]) -> InputError:
     """What is wrong with golden labels that are none of the classes, with the ones that may be meant."""
-    unnamed = next((golden for golden in wrong if golden.label.strip() == NO_CLASS), None)
-    if unnamed is not None:
-        return InputError(
-            f"{unnamed.place} is {NO_CLASS}, which says that its label is wrong, but not what is right",
-            hint=f"Leave the cell empty where the right label is not known; a truth with many {NO_CLASS} is for "
-            "`evaluate` alone.",
-        )
     told = [
         f"{golden.place} has the golden label {golden.label!r}{_meant(golden, names)}" for golden in wrong[:MOST_NAMED]
     ]
     faults = name_some(told, len(wrong), separator="; ")
-    return InputError(f"{faults}: none of the classes", hint="Correct it, or leave the cell empty.")
+    return InputError(
+        f"{faults}: none of the classes",
+        hint=f"Correct it, or leave the cell empty; {NO_CLASS} says that the given label is wrong, and no more.",
+    )
 
 
 def _meant(golden: GoldenLabel, names: tuple[str, ...]) -> str:

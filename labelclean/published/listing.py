@@ -14,10 +14,7 @@ from PIL import Image
 
 from labelclean.errors import ConfigError, ResourceError
 from labelclean.files import refuse_to_replace, write_csv
-from labelclean.records import NO_CLASS, UNKNOWN, ByteArray, IntArray, Reporter, phase
-
-WRONG = -2
-"""Stands for NO_CLASS in integer arrays."""
+from labelclean.records import NO_CLASS, REFUTED, UNKNOWN, ByteArray, IntArray, Reporter, phase
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +25,7 @@ class Listing:
         images: folder to which the paths are relative; where there are pixels, relative to the index's own folder.
         paths: (N,).
         given: label as it is given, (N,) in [0, K).
-        true: true label, UNKNOWN where it is not known, or WRONG, (N,).
+        true: true label, UNKNOWN where it is not known, or REFUTED, (N,).
         class_names: K names.
         pixels: images of a set that comes without image files, (N, S, S, 3); None: the files are there.
     """
@@ -70,7 +67,7 @@ def first_classes(listing: Listing, num_classes: int) -> Listing:
         listing,
         paths=[listing.paths[row] for row in kept],
         given=listing.given[kept],
-        true=np.where(true >= num_classes, WRONG, true),
+        true=np.where(true >= num_classes, REFUTED, true),
         class_names=listing.class_names[:num_classes],
         pixels=None if listing.pixels is None else listing.pixels[kept],
     )
@@ -109,9 +106,9 @@ def write_listing(listing: Listing, out: Path, *, overwrite: bool, reporter: Rep
 
 
 def _named(ids: IntArray, class_names: tuple[str, ...]) -> pa.Array:
-    """Class names, NO_CLASS for WRONG; null for UNKNOWN."""
+    """Class names, NO_CLASS for REFUTED; null for UNKNOWN."""
     names = np.array([*class_names, NO_CLASS, None], dtype=object)
-    places = np.select([ids == WRONG, ids == UNKNOWN], [len(class_names), len(class_names) + 1], ids)
+    places = np.select([ids == REFUTED, ids == UNKNOWN], [len(class_names), len(class_names) + 1], ids)
     return pa.array(names[places], pa.string())
 
 

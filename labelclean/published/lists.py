@@ -11,9 +11,9 @@ import numpy as np
 
 from labelclean.config import Split
 from labelclean.errors import InputError
-from labelclean.published.listing import WRONG, Listing
+from labelclean.published.listing import Listing
 from labelclean.published.text import UNPACK, fields_of, folder_with, lines_of, numbered_paths, positions
-from labelclean.records import UNKNOWN
+from labelclean.records import REFUTED, UNKNOWN
 
 
 def read_clothing1m(root: Path, split: Split) -> Listing:
@@ -71,7 +71,7 @@ def read_food101n(root: Path, split: Split) -> Listing:
     given = positions([key.split("/")[0] for key in keys], class_names, meta / "classes.txt")
     known = np.array([key in checked for key in keys])
     is_right = np.array([checked.get(key, False) for key in keys])
-    true = np.select([known & is_right, known], [given, WRONG], UNKNOWN)
+    true = np.select([known & is_right, known], [given, REFUTED], UNKNOWN)
     paths = [f"images/{key}" for key in keys]
     return Listing(images=root, paths=paths, given=given, true=true, class_names=class_names)
 

@@ -115,6 +115,13 @@ def _remarks(summary: Summary) -> list[Text]:
         )
         hint = "" if summary.golden else ", which golden rows tell (`labelclean golden`)"
         remarks.append(remark("Labels that the model contradicts", text + hint))
+    off_topic = summary.off_topic
+    if off_topic.expected >= 1:
+        text = (
+            f"about {off_topic.expected:,.0f}; of {number(off_topic.num_rows, 'row')} it is likelier than not "
+            "(`p_off_topic`)"
+        )
+        remarks.append(remark("Pictures of none of the classes", text))
     doubles, earlier = summary.doubles, summary.num_earlier_guards
     if doubles.num_rows:
         pictures, conflicting = number(doubles.num_groups, "picture"), doubles.num_conflicting

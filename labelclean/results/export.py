@@ -84,7 +84,8 @@ class Selected:
         rows: their positions, in the order in which they are written.
         cut: for a wanted precision; None otherwise.
         num_contradicted: left out because another label of the same picture is likelier.
-        num_without_better: rejected rows that were to be relabelled, left out because no other label is likelier.
+        num_without_better: rejected rows that were to be relabelled, left out because it is likelier that the given
+            label is right, or that the picture shows none of the classes, than another label.
     """
 
     rows: IntArray
@@ -231,9 +232,9 @@ def select(verdicts: pa.Table, selection: Selection) -> Selected:
 
 
 def _relabelled(verdicts: pa.Table, is_kept: BoolArray, is_rejected: BoolArray) -> Selected:
-    """The kept rows, and all rejected rows for which another label is likelier than the given one."""
+    """The kept rows, and the rejected rows for which another label is likelier than the given one, and than none."""
     is_other = pc.not_equal(verdicts["suggested_label"], verdicts["label"])
-    is_likelier = pc.greater(verdicts["p_suggested"], verdicts["p_clean"])
+    is_likelier = pc.greater(verdicts["p_suggested"], pc.max_element_wise(verdicts["p_clean"], verdicts["p_off_topic"]))
     is_better = pc.fill_null(pc.and_(is_other, is_likelier), False).to_numpy()
     written = verdicts.select(["duplicate_group"]).append_column("label", _relabel(verdicts, is_rejected))
     written = written.append_column(

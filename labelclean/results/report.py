@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelclean.records import Estimate
+from labelclean.records import NO_CLASS, Estimate
 from labelclean.results.run_folder import RunFolder, read_history, read_run
 from labelclean.results.verdicts import (
     REJECTED,
@@ -40,7 +40,7 @@ class ClassLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GoldenLine:
-    """A golden row that contradicts a label which the tool trusted without it."""
+    """A golden row that contradicts a label which the tool trusted without it; golden is `?` where it says no more."""
 
     row: int
     path: str
@@ -100,6 +100,14 @@ class Contradicted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OffTopic:
+    """Pictures that show none of the classes: how many are expected, and the rows of which it is likelier than not."""
+
+    expected: float
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FaultLine:
     """Rows that could not be judged for the same kind of reason, and what is wrong with the first."""
 
@@ -148,6 +156,7 @@ class Summary:
         worst: rows that are likelier wrong than right, by p_clean, lowest first; without golden rows, which are known.
         golden: the golden rows, None where there are none.
         contradicted: what the model's own predictions say.
+        off_topic: pictures that show none of the classes.
         guards: what fired in the last round, in words.
         num_earlier_guards: how often guards fired in the rounds before.
         faults: rows that could not be judged, by kind, most frequent first.
@@ -167,6 +176,7 @@ class Summary:
     worst: tuple[WorstRow, ...]
     golden: GoldenRows | None
     contradicted: Contradicted
+    off_topic: OffTopic
     guards: tuple[str, ...]
     num_earlier_guards: int
     faults: tuple[FaultLine, ...]
@@ -200,6 +210,7 @@ def summarize(folder: RunFolder) -> Summary:
         worst=_worst(judged),
         golden=_golden(judged),
         contradicted=_contradicted(judged),
+        off_topic=_off_topic(judged),
         guards=tuple(last),
         num_earlier_guards=sum(len(guards) for guards in earlier),
         faults=_faults(table),
@@ -247,7 +258,7 @@ def _golden(judged: pa.Table) -> GoldenRows | None:
                 row=entry["row"],
                 path=entry["path"],
                 label=entry["label"],
-                golden=entry["suggested_label"],
+                golden=entry["suggested_label"] or NO_CLASS,
                 p_meta=entry["p_meta"],
             )
             for entry in missed.slice(0, TOP).to_pylist()
@@ -278,6 +289,11 @@ def _worst(judged: pa.Table) -> tuple[WorstRow, ...]:
 def _contradicted(judged: pa.Table) -> Contradicted:
     rows = judged.filter(pc.greater(judged["wrong_event_rate"], 0.5))
     return Contradicted(num_rows=rows.num_rows, num_rejected=pc.sum(pc.equal(rows["verdict"], REJECTED)).as_py() or 0)
+
+
+def _off_topic(judged: pa.Table) -> OffTopic:
+    chance = judged["p_off_topic"].to_numpy()
+    return OffTopic(expected=float(chance.sum(dtype=np.float64)), num_rows=int((chance > 0.5).sum()))
 
 
 def _faults(table: pa.Table) -> tuple[FaultLine, ...]:

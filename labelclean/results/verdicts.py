@@ -19,10 +19,21 @@ import labelclean
 from labelclean.config import FitConfig, as_dict
 from labelclean.errors import RunFolderError, why_unreadable
 from labelclean.files import write_parquet
-from labelclean.records import UNKNOWN, Bin, BoolArray, Estimate, Fault, Findings, FloatArray, IntArray, Manifest
+from labelclean.records import (
+    REFUTED,
+    UNKNOWN,
+    Bin,
+    BoolArray,
+    Estimate,
+    Fault,
+    Findings,
+    FloatArray,
+    IntArray,
+    Manifest,
+)
 from labelclean.tssd.rejection import is_rejected
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 PREFIX = "labelclean."
 """Begins the name of each of our entries in the Arrow schema's metadata."""
 
@@ -46,6 +57,7 @@ COLUMNS = pa.schema(
         "p_loss": pa.float32(),
         "p_feature": pa.float32(),
         "p_meta": pa.float32(),
+        "p_off_topic": pa.float32(),
         "division": CATEGORY,
         "loss": pa.float32(),
         "margin": pa.float32(),
@@ -74,7 +86,8 @@ def verdict_table(
 ) -> pa.Table:
     """The content of the verdict file.
 
-    A golden row is decided by its golden label: p_clean is 1 or 0 and the suggestion is the golden label. A row
+    A golden row is decided by its golden label: p_clean is 1 or 0, and the suggestion is the golden label, none where
+    that only says that the given one is wrong. A row
     that could not be judged has no evidence, but still a p_clean: the prior, 1 - noise rate, since nothing is
     known about it.
 
@@ -197,11 +210,11 @@ def read_estimate(entry: str) -> Estimate | None:
 
 
 def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fault]) -> dict[str, pa.Array]:
-    """Verdict, reason, p_clean and suggestion of every row."""
+    """Verdict, reason, p_clean, suggestion and p_off_topic of every row."""
     num_rows, rows = manifest.num_rows, findings.rows
     golden_ids = manifest.golden_ids[rows]
     outcomes = _outcomes(findings, manifest.label_ids[rows], golden_ids)
-    checked = golden_ids != UNKNOWN
+    checked, shown = golden_ids != UNKNOWN, (golden_ids != UNKNOWN) & (golden_ids != REFUTED)
 
     p_clean = np.full(num_rows, 1.0 - findings.noise.value)
     p_clean[rows] = np.where(checked, outcomes == CONFIRMED, findings.p_clean)
@@ -218,7 +231,8 @@ def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fau
         "reason": pa.array(reason).dictionary_encode(),
         "p_clean": pa.array(p_clean.astype(np.float32)),
         "suggested_label": _names_of(suggested_ids, manifest.class_names),
-        "p_suggested": _spread(np.where(checked, 1.0, findings.p_suggested), rows, num_rows),
+        "p_suggested": _spread(np.select([shown, checked], [1.0, np.nan], findings.p_suggested), rows, num_rows),
+        "p_off_topic": _spread(np.where(shown, 0.0, findings.p_off_topic), rows, num_rows),
     }
 
 
@@ -256,8 +270,8 @@ def _spread(values: FloatArray, rows: IntArray, num_rows: int) -> pa.Array:
 
 
 def _names_of(ids: IntArray, names: tuple[str, ...]) -> pa.Array:
-    """The name at each position, null where it is UNKNOWN, (N,)."""
-    return pc.take(pa.array(names, pa.string()), pa.array(ids, pa.int64(), mask=ids == UNKNOWN))
+    """The name at each position, null where it is UNKNOWN or REFUTED, (N,)."""
+    return pc.take(pa.array(names, pa.string()), pa.array(ids, pa.int64(), mask=ids < 0))
 
 
 def _texts(by_row: Mapping[int, str], num_rows: int) -> pa.Array:

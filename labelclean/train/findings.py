@@ -27,6 +27,7 @@ from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, nearest, o
 from labelclean.tssd.division import bin_rows
 from labelclean.tssd.level import mean_opinion
 from labelclean.tssd.numbers import correct_prior, sigmoid
+from labelclean.tssd.open_set import off_topic
 from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.rejection import is_rejected, rejection_cut
 from labelclean.tssd.verdict_odds import calibrate, let_compete, settle_odds
@@ -45,7 +46,8 @@ def conclude(
     """The findings about the judged rows.
 
     Streams, meta-classifier and predictions are running means over the rounds, averaged over the judges; the last
-    division is made on the averages, and the mean p_meta is adjusted and cut. Labels of one picture compete.
+    division is made on the averages, and the mean p_meta is adjusted and cut. Labels of one picture compete, and a
+    label is as far from right as its picture shows none of the classes.
 
     Args:
         rows: positions of the judged rows in the index, (N,).
@@ -55,7 +57,9 @@ def conclude(
     """
     p_loss, p_feature = (sigmoid(_average(result, name)) for name in ("p_loss", "p_feature"))
     prior = _average(result, "prior")
-    p_meta = _settled(result, labels, p_feature=p_feature, prior=prior)
+    of_a_class = _settled(result, labels, p_feature=p_feature, prior=prior)
+    shows_none = _shows_none(result, labels, prior, of_a_class)
+    p_meta = of_a_class * (1 - shows_none)
     outlier_score, pictures = _compare_pictures(result.scans[0].pictures, labels.groups, pixels, rows, files, device)
     p_clean = let_compete(calibrate(p_meta, labels.given, labels.golden), labels.given, pictures, labels.golden)
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
@@ -67,7 +71,8 @@ def conclude(
     by_class = [wrong.share(labels.given == label) for label in range(labels.num_classes)]
 
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
-    suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected)
+    p_off_topic = (1 - p_clean) * shows_none / np.maximum(1 - p_meta, EPSILON)
+    suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected, p_off_topic=p_off_topic)
     hits = np.sum([judge.hits for judge in result.judges], axis=0)
     num_rounds = sum(judge.num_rounds for judge in result.judges)
     return Findings(
@@ -78,6 +83,7 @@ def conclude(
         p_loss=p_loss,
         p_feature=p_feature,
         p_meta=p_meta,
+        p_off_topic=p_off_topic,
         suggested_ids=suggested,
         p_suggested=p_suggested,
         loss=_average(result, "loss"),
@@ -95,7 +101,7 @@ def conclude(
 
 
 def _settled(result: LoopResult, labels: Labels, *, p_feature: FloatArray, prior: FloatArray) -> FloatArray:
-    """p_meta after all that is done to it without golden rows, (N,)."""
+    """p_meta of pictures that show a class, after all that is done to it without golden rows, (N,)."""
     odds = settle_odds(
         _average(result, "p_meta"),
         p_feature=p_feature,
@@ -106,6 +112,18 @@ def _settled(result: LoopResult, labels: Labels, *, p_feature: FloatArray, prior
         opinions=[mean_opinion(alike) for alike in zip(*(judge.opinions for judge in result.judges), strict=True)],
     )
     return sigmoid(odds)
+
+
+def _shows_none(result: LoopResult, labels: Labels, prior: FloatArray, p_right: FloatArray) -> FloatArray:
+    """Probability that a picture shows none of the classes, (N,), as the first judge's features lie."""
+    scan = result.scans[0]
+    return off_topic(
+        prior,
+        labels.given,
+        neighbor_rows=scan.neighbor_rows,
+        similarities=scan.similarities,
+        share_wrong=1 - float(p_right.mean()),
+    )
 
 
 def _last_bins(
@@ -166,20 +184,21 @@ def _class_shares(prior: FloatArray, p_clean: FloatArray, labels: IntArray) -> F
 
 
 def suggest(
-    prior: FloatArray, p_clean: FloatArray, labels: IntArray, *, rejected: BoolArray
+    prior: FloatArray, p_clean: FloatArray, labels: IntArray, *, rejected: BoolArray, p_off_topic: FloatArray
 ) -> tuple[IntArray, FloatArray]:
-    """The most probable class and its probability, (N,) both: the given label has p_clean, the others share the rest.
+    """The most probable class and its probability, (N,) both.
 
+    The given label has p_clean, and that the picture shows none of the classes p_off_topic; the others share the rest.
     A rejected label is never suggested, even where each of the others is less probable.
 
     Args:
         prior: P(true class | image), blind to the given label, (N, K).
-        rejected: (N,).
+        p_clean, rejected, p_off_topic: (N,).
     """
     rows = np.arange(len(labels))
     posterior = prior + EPSILON
     posterior[rows, labels] = 0
-    posterior *= ((1 - p_clean) / posterior.sum(axis=1))[:, None]
+    posterior *= (np.maximum(1 - p_clean - p_off_topic, 0) / posterior.sum(axis=1))[:, None]
     posterior[rows, labels] = np.where(rejected, -1, p_clean)
     best = posterior.argmax(axis=1)
     return best, np.asarray(posterior[rows, best])

@@ -75,12 +75,12 @@ class Judge:
     def __init__(self, labels: Labels, config: FitConfig) -> None:
         self.labels, self.config = labels, config
         num_rows = len(labels.given)
-        self.trust: FloatArray = np.ones(num_rows)
+        self.trust = self._even_trust()
         self.hits: FloatArray = np.zeros(num_rows)
         self.losses: FloatArray = np.zeros(num_rows)
         self.num_rounds = 0
         self.anchor: Scan | None = None
-        self.lesson = first_lesson(labels.best_known, num_classes=labels.num_classes)
+        self.lesson = first_lesson(labels.best_known, labels.refuted, num_classes=labels.num_classes)
         self.unswayed: View | None = None
         self.start_stage(None)
 
@@ -108,7 +108,11 @@ class Judge:
     def see_unswayed(self, scan: Scan) -> None:
         """Take up again what the first scan of the frozen features showed, with all votes alike."""
         labels = self.labels
-        self.unswayed = scan.view(labels.given, labels.best_known, np.ones(len(labels.given)), labels.groups)
+        self.unswayed = scan.view(labels.given, labels.best_known, self._even_trust(), labels.groups)
+
+    def _even_trust(self) -> FloatArray:
+        """What votes weigh before anything is found: all the same, but for labels that are known to be wrong, (N,)."""
+        return np.where(self.labels.refuted, LEAST_TRUST, 1.0)
 
     def assess(self, scan: Scan, *, rng: np.random.Generator) -> Assessment:
         """One round: scan -> two streams -> parallel division -> meta purification -> the next lesson."""
@@ -117,7 +121,7 @@ class Judge:
         self._remember(views[-1].probs)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
-        consensus = reach_consensus(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
+        consensus = reach_consensus(views, labels.given, golden=labels.true, pull=self.pull, rng=rng)
         if config.streams == "channel" and not self.from_scratch:
             consensus = heed_features(consensus, streams.p_feature)
         purified = self._purify(views, consensus, division, rng)
@@ -126,18 +130,24 @@ class Judge:
             self.opinions = self._hear_opinions(scan, consensus)
         assessment = Assessment(views=views, consensus=consensus, streams=streams, division=division, purified=purified)
         self._average(assessment)
-        p_clean = sigmoid(self.means["p_meta"])
+        p_clean = np.where(labels.refuted, 0, sigmoid(self.means["p_meta"]))
         believed = np.maximum(sigmoid(self.means[VOTES_BY]), LEAST_TRUST)
-        self.trust = np.where(labels.golden != UNKNOWN, 1.0, believed)
+        self.trust = np.where(labels.true != UNKNOWN, 1.0, np.minimum(believed, self._even_trust()))
         self.lesson = make_lesson(
             consensus.prior,
             p_clean,
             labels.given,
-            most_trusted(p_clean, labels.given) if self.from_scratch else division.positive | purified.accepted,
-            golden=labels.golden,
+            self._believed(p_clean, division, purified),
+            golden=labels.true,
             temperature=config.sharpen,
         )
         return assessment
+
+    def _believed(self, p_clean: FloatArray, division: Division, purified: Purified) -> BoolArray:
+        """Rows whose label the next lesson believes, (N,)."""
+        if self.from_scratch:
+            return most_trusted(p_clean, self.labels.given)
+        return (division.positive | purified.accepted) & ~self.labels.refuted
 
     def _earlier_views(self) -> tuple[View, ...]:
         """What is looked at beside the present scan: the unswayed view and the anchor, as far as there are any."""
@@ -182,7 +192,7 @@ class Judge:
         labels = self.labels
         if self.config.streams == "mixture":
             return mixture_streams(views, labels.given, self.losses / self.num_rounds, rng=rng)
-        return channel_streams(views, labels.given, golden=labels.golden, pull=self.pull, rng=rng)
+        return channel_streams(views, labels.given, golden=labels.true, pull=self.pull, rng=rng)
 
     def _purify(
         self, views: tuple[View, ...], consensus: Consensus, division: Division, rng: np.random.Generator

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
+from labelclean.records import EPSILON, REFUTED, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
 from labelclean.tssd.numbers import LEAST_DOUBT, MAX_ODDS, cross_entropy, log_odds, shift_to_mean, sigmoid
 from labelclean.tssd.streams import Consensus
 
@@ -103,7 +103,7 @@ def purify(
     labels are right in the end the ratios alone say.
 
     Args:
-        golden: true labels where known, UNKNOWN elsewhere, (N,).
+        golden: true labels where known, REFUTED where only the given one is known to be wrong, UNKNOWN elsewhere, (N,).
         fold: each row's fold, (N,).
         share_right: of the labels, where it is settled already.
         rng: draws the wrong labels.
@@ -172,15 +172,15 @@ def training_pairs(
     """Right and wrong pairs from the certain set and the golden rows.
 
     Certain positives give a right pair, and a wrong one with a label that the channel confuses with theirs; certain
-    negatives give a wrong pair. A golden row gives its true label as right; its given label, if that is another, and
-    the likeliest of the other labels as wrong.
+    negatives give a wrong pair. A golden row gives its true label as right, if it has one; its given label, if that is
+    another, and the likeliest of the other labels as wrong.
     """
-    trusted = np.flatnonzero(golden != UNKNOWN)
+    trusted = np.flatnonzero((golden != UNKNOWN) & (golden != REFUTED))
     positive = np.flatnonzero(division.positive & (golden == UNKNOWN))
     negative = np.flatnonzero(division.negative & (golden == UNKNOWN))
     chances = consensus.channel.label_chances(consensus.prior[positive], labels[positive])
     confused = draw_wrong(chances, labels[positive], rng)
-    contradicted = trusted[golden[trusted] != labels[trusted]]
+    contradicted = np.flatnonzero((golden != UNKNOWN) & (golden != labels))
     others = consensus.prior[trusted].copy()
     others[np.arange(len(trusted)), golden[trusted]] = -1
     right = (np.concatenate([positive, trusted]), np.concatenate([labels[positive], golden[trusted]]))

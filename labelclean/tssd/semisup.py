@@ -37,11 +37,17 @@ class Lesson:
     weights: FloatArray
 
 
-def first_lesson(labels: IntArray, *, num_classes: int) -> Lesson:
-    """Every label is believed, as before anything is known; the blind guesses know nothing."""
-    targets = np.eye(num_classes, dtype=np.float32)[labels]
-    ones = np.ones(len(labels), dtype=np.float32)
-    return Lesson(labelled=ones > 0, targets=targets, guesses=np.full_like(targets, 1 / num_classes), weights=ones)
+def first_lesson(labels: IntArray, refuted: BoolArray, *, num_classes: int) -> Lesson:
+    """Every label is believed that is not known to be wrong, as before anything is known; guesses know nothing.
+
+    Args:
+        labels: the best known ones, (N,).
+        refuted: rows whose label is known to be wrong, and no more, (N,).
+    """
+    guesses = np.full((len(labels), num_classes), 1 / num_classes, dtype=np.float32)
+    targets = np.where(refuted[:, None], guesses, np.eye(num_classes, dtype=np.float32)[labels])
+    weights = np.where(refuted, LEAST_WEIGHT, 1).astype(np.float32)
+    return Lesson(labelled=~refuted, targets=targets, guesses=guesses, weights=weights)
 
 
 def confidence(guesses: FloatArray) -> FloatArray:

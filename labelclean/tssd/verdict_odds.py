@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import huber
 
-from labelclean.records import UNKNOWN, FloatArray, IntArray
+from labelclean.records import REFUTED, UNKNOWN, FloatArray, IntArray
 from labelclean.tssd.level import Opinion, correct_level
 from labelclean.tssd.numbers import MAX_ODDS, cross_entropy, log_odds, shift_to_mean, sigmoid, weaken_doubts
 
@@ -124,13 +124,14 @@ def let_compete(p_clean: FloatArray, labels: IntArray, pictures: IntArray, golde
     Each label of a picture has the log-odds that its rows have in the mean, shrunk to MOST_CONTESTED where there are
     several. Their odds stand against each other and against that none of them is right: it is what independent
     judgements become once it is known that at most one of them holds. With a label of .9 and another one of .8 the odds
-    are 9, 4 and 1, and the probabilities 9/14 and 4/14. A golden label decides about all rows of its picture.
+    are 9, 4 and 1, and the probabilities 9/14 and 4/14. A golden label decides about all rows of its
+    picture, and one that only says that the given label is wrong about those with that label.
 
     Args:
         p_clean: by each row alone, (N,).
         labels: given labels, (N,).
         pictures: the same number for rows that show the same picture, UNKNOWN for single ones, (N,).
-        golden: true labels where known, UNKNOWN elsewhere, (N,).
+        golden: true labels where known, REFUTED where only the given one is known to be wrong, UNKNOWN elsewhere, (N,).
     """
     doubled = np.flatnonzero(pictures != UNKNOWN)
     if not len(doubled):
@@ -143,7 +144,8 @@ def let_compete(p_clean: FloatArray, labels: IntArray, pictures: IntArray, golde
     np.maximum.at(largest, picture, np.abs(odds))
     odds *= np.where(np.bincount(picture)[picture] > 1, MOST_CONTESTED / largest[picture], 1)
     truth = np.full(int(pictures.max()) + 1, UNKNOWN)
-    settled = doubled[golden[doubled] != UNKNOWN]
+    odds[case[golden[doubled] == REFUTED]] = -MAX_ODDS
+    settled = doubled[(golden[doubled] != UNKNOWN) & (golden[doubled] != REFUTED)]
     truth[pictures[settled]] = golden[settled]
     known = truth[picture] != UNKNOWN
     weights = np.exp(np.where(known, np.where(truth[picture] == label, MAX_ODDS, -MAX_ODDS), odds))
