@@ -80,15 +80,15 @@ def check(
 
     from labelclean.data import inspect
     from labelclean.data.images import decode_all
-    from labelclean.data.index import count_passed_over, read_manifest
+    from labelclean.data.index import passed_over, read_manifest
 
     manifest = read_manifest(images, index, path_column=path_column, label_column=label_column, golden=golden or ())
-    num_passed_over = count_passed_over(images, manifest.num_rows) if index is None else 0
+    others = passed_over(images) if index is None else []
     reporter = console.RichReporter(quiet=quiet)
     with tempfile.TemporaryDirectory(prefix="labelclean-") as scratch:
         cache = Path(scratch) / "pixels"
         decoded = decode_all(manifest, images, cache, size=CHECK_SIZE, workers=workers or 0, reporter=reporter)
-        inspection = inspect.inspect(manifest, decoded.files, decoded.faults, num_passed_over=num_passed_over)
+        inspection = inspect.inspect(manifest, decoded.files, decoded.faults, passed_over=others)
     if as_json:
         console.show_json(inspect.as_json(inspection))
     elif not quiet:

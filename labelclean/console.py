@@ -233,7 +233,8 @@ def render_chosen(chosen: Chosen) -> None:
         whence = "give their file as well as this one" if of_file else "the index has their labels"
         show_line(f"Left out: {number(chosen.num_golden, 'earlier golden row')}; {whence}")
         given = "--golden OLD --golden NEW" if of_file else given
-    show_line(f"Write the true label into the column golden, ? where it is another or none, or leave it empty; then: labelclean fit ... {given}")
+    show_line("Write the true label into the column golden, ? where it is none of the classes, or leave it empty;")
+    show_line(f"then: labelclean fit ... {given}")
 
 
 def show_json(content: dict[str, Any]) -> None:

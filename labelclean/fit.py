@@ -150,7 +150,7 @@ def _begin(
         config, others = carry_on(config, read_config(stored), chosen, trained=trained)
         if others:
             raise RunFolderError(
-                f"{folder.path}: the unfinished run has another {', '.join(others)}",
+                f"{folder.path}: the unfinished run was begun with other settings: {', '.join(others)}",
                 hint="Resume with the same settings, or none, or start anew with --overwrite.",
             )
     else:

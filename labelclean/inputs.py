@@ -18,6 +18,7 @@ import numpy as np
 from labelclean.config import FitConfig
 from labelclean.data.groups import join_groups
 from labelclean.data.images import Decoded, decode_all, digest_of_file, open_map
+from labelclean.data.index import passed_over
 from labelclean.data.inspect import (
     DIFFERENCES,
     FEWEST_ROWS,
@@ -26,10 +27,11 @@ from labelclean.data.inspect import (
     confined_classes,
     nameless_classes,
     tell_columns,
+    tell_passed_over,
 )
 from labelclean.errors import InputError, RunFolderError, name_some
 from labelclean.files import write_atomically
-from labelclean.records import ByteArray, Fault, IntArray, Labels, Manifest, Reporter
+from labelclean.records import UNKNOWN, ByteArray, Fault, IntArray, Labels, Manifest, Reporter
 from labelclean.results.run_folder import RunFolder
 from labelclean.train.folds import assign_folds
 
@@ -80,7 +82,7 @@ def read_inputs(
     decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
     _refuse_faults(decoded.faults, config)
     rows = judged_rows(manifest, decoded.faults)
-    _note_rows(manifest, decoded.faults, reporter)
+    _note_rows(manifest, images_dir, decoded.faults, reporter)
     _note_classes(manifest, rows, reporter)
     files = decoded.files[rows]
     return Inputs(manifest, decoded, rows, files, given_labels(manifest, files, rows, config))
@@ -110,10 +112,12 @@ def judged_rows(manifest: Manifest, faults: dict[int, Fault]) -> IntArray:
     return rows
 
 
-def _note_rows(manifest: Manifest, faults: dict[int, Fault], reporter: Reporter) -> None:
+def _note_rows(manifest: Manifest, images_dir: Path, faults: dict[int, Fault], reporter: Reporter) -> None:
     """Say where the rows were read from, and how many cannot be judged: better now than after hours."""
     if manifest.columns:
         reporter.note(tell_columns(manifest.columns))
+    elif others := passed_over(images_dir):
+        reporter.note(f"files passed over: {tell_passed_over(others)}")
     if faults:
         kinds = Counter(fault.kind for fault in faults.values()).most_common()
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
@@ -194,9 +198,13 @@ def _refuse_other_images(manifest: Manifest, images_dir: Path, folder: RunFolder
     there = np.flatnonzero(digests.any(axis=1))
     for row in there[np.linspace(0, len(there) - 1, min(len(there), IMAGES_COMPARED)).astype(int)].tolist():
         path = manifest.paths[row].as_py()
-        if not np.array_equal(digest_of_file(images_dir, path), digests[row]):
+        digest = digest_of_file(images_dir, path)
+        if not np.array_equal(digest, digests[row]):
+            cause = (
+                "not the image that the unfinished run {} has decoded" if digest.any() else "gone since {} decoded it"
+            )
             raise RunFolderError(
-                f"{images_dir / path}: not the image that the unfinished run {folder.path} has decoded",
+                f"{images_dir / path}: {cause.format(folder.path)}",
                 hint="Resume with the same images, or start anew with --overwrite.",
             )
 
@@ -210,9 +218,15 @@ def given_labels(manifest: Manifest, files: IntArray, rows: IntArray, config: Fi
     given = manifest.label_ids[rows]
     groups = join_groups(manifest.group_ids[rows], files)
     if not groups.any():
+        has_groups = (manifest.group_ids[rows] != UNKNOWN).any()
+        what, remedy = (
+            ("are in one group", "two groups or more, or no column group")
+            if has_groups
+            else ("have the very same image", "different images")
+        )
         raise InputError(
-            f"{manifest.source}: all {len(rows)} rows are in one group, or show one file",
-            hint="Rows are judged by what other groups teach: give two groups or more, or no column group.",
+            f"{manifest.source}: all {len(rows)} rows {what}",
+            hint=f"Rows are judged by what others teach: give {remedy}.",
         )
     num_folds = min(config.folds, len(rows))
     rng = np.random.default_rng((config.seed, 0))

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelclean.data import index, tables
-from labelclean.data.index import count_passed_over, read_manifest
+from labelclean.data.images import decode_all
+from labelclean.data.index import passed_over, read_manifest
 from labelclean.data.tables import read_table
 from labelclean.errors import ConfigError, InputError
-from labelclean.records import REFUTED, UNKNOWN, Manifest
+from labelclean.records import REFUTED, UNKNOWN, Manifest, SilentReporter
 
 Read = Callable[..., Manifest]
 Write = Callable[[str, str], Path]
@@ -407,7 +408,7 @@ def test_several_golden_files_are_joined(read: Read, write: Write):
 @pytest.mark.parametrize(
     ("content", "message", "hint"),
     [
-        ("path,golden\nz,x\n", "z is not in the index", "same paths"),
+        ("path,golden\nz,x\n", "z: not in the index", "very paths"),
         ("path,golden\na,x\na,y\n", r"golden\.csv: a has the golden labels x and y", "right one"),
         ("path,size\na,x\n", "no golden label column found", "golden"),
         ("path,golden,label\na,,x\nb,  ,y\n", "no golden label in column golden", "leave --golden away"),
@@ -496,11 +497,12 @@ def test_golden_label_is_the_class_that_is_spelt_alike_before_another_up_to_spac
 def test_folder_per_class(image_folder: Path, draw: Callable[..., Path]):
     for name in ("cat/b.png", "cat/deep/a.JPG", "dog/ü.png", "loose.png", "dog/.hidden.png", ".cache/x.png"):
         draw(name)
+    draw("__MACOSX/cat/b.png")
     (image_folder / "dog/notes.txt").write_text("no image")
     manifest = read_manifest(image_folder)
     assert manifest.paths.to_pylist() == ["cat/b.png", "cat/deep/a.JPG", "dog/ü.png"]
     assert manifest.labels.to_pylist() == ["cat", "cat", "dog"]
-    assert count_passed_over(image_folder, manifest.num_rows) == 2
+    assert passed_over(image_folder) == ["dog/notes.txt", "loose.png"]
 
 
 def test_links_of_class_folders_are_followed_but_not_in_circles(
@@ -559,13 +561,21 @@ def test_folder_that_cannot_be_read_is_named(
         read_manifest(image_folder)
 
 
-def test_folder_without_classes_or_with_undecodable_names(image_folder: Path, draw: Callable[..., Path]):
+def test_folder_without_classes(image_folder: Path, draw: Callable[..., Path]):
     draw("loose.png")
     with pytest.raises(InputError, match="no folder per class"):
         read_manifest(image_folder)
-    draw("cat/a\udcff.png")
-    with pytest.raises(InputError, match="is not UTF-8"):
-        read_manifest(image_folder)
+
+
+def test_a_name_that_is_not_utf_8_is_the_fault_of_its_row_alone(image_folder: Path, draw: Callable[..., Path]):
+    for name in ("cat/a\udce9.png", "cat/b.png", "d\udce9/c.png"):
+        draw(name)
+    manifest = read_manifest(image_folder)
+    assert manifest.paths.to_pylist() == ["cat/a\\xe9.png", "cat/b.png", "d\\xe9/c.png"]
+    assert manifest.labels.to_pylist() == ["cat", "cat", "d\\xe9"]
+    found = decode_all(manifest, image_folder, image_folder / "cache", size=8, workers=1, reporter=SilentReporter())
+    assert sorted(found.faults) == [0, 2]
+    assert found.faults[0].message.endswith("no such image. Its name is not UTF-8: rename the file.")
 
 
 def test_columns_that_were_read_are_named(read: Read):

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from labelclean.data.index import read_manifest
-from labelclean.errors import InputError
 from labelclean.records import REFUTED, UNKNOWN
 from tests.conftest import Run
 

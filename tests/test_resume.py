@@ -88,12 +88,12 @@ def test_interrupt_after_a_round(data: Path, tmp_path: Path, run: Run, judge: st
     assert "has not finished" in err
     code, _, err = run(*fit_words(data, stopped, *flags, "--resume", "--seed", 77))
     assert code == 1
-    assert "another seed" in err
+    assert "other settings: seed" in err
     Path("other.toml").write_text("folds = 7\n")
     where = ("fit", data / "images", data / "labels.csv", "--out", stopped)
     code, _, err = run(*where, "--resume", "--config", "other.toml")
     assert code == 1
-    assert "another folds" in err
+    assert "other settings: folds" in err
     assert run(*fit_words(data, stopped, *flags, "--resume"))[0] == 0
     assert_same_run(straight, stopped)
 
@@ -198,7 +198,7 @@ def test_how_a_run_trains_may_change_until_it_has(data: Path, tmp_path: Path, ru
         interrupt_after(patch, "save_round")
         assert run(*fit_words(data, out, "--batch-size", 8, "--resume"))[0] == 130
     code, _, err = run(*fit_words(data, out, "--batch-size", 16, "--resume"))
-    assert (code, "another batch_size" in err) == (1, True)
+    assert (code, "other settings: batch_size" in err) == (1, True)
     assert run(*fit_words(data, out, "--batch-size", 8, "--resume"))[0] == 0
     assert read_run(RunFolder(out))["training"]["batch_size"] == 8
 
@@ -271,7 +271,8 @@ def test_other_images_are_refused(data: Path, tmp_path: Path, run: Run, other: s
         (tmp_path / "images" / "00.png").unlink()
     code, _, err = run(*words, "--resume")
     assert code == 1
-    assert "00.png: not the image that the unfinished run run has decoded" in " ".join(err.split())
+    cause = "not the image that the unfinished run run has" if other == "other picture" else "gone since run"
+    assert f"00.png: {cause} decoded" in " ".join(err.split())
     shutil.copytree(data / "images", tmp_path / "images", dirs_exist_ok=True)
     assert run(*words, "--resume")[0] == 0
 

@@ -38,6 +38,7 @@ CPU = torch.device("cpu")
 NUM_ROWS, SIDE = 24, 16
 HALF = np.arange(NUM_ROWS) // 3 % 2
 LABELS = np.arange(NUM_ROWS) % 3
+NOBODY = np.zeros(NUM_ROWS, dtype=bool)
 
 
 def ignore(_: int) -> None:
@@ -116,7 +117,7 @@ def test_crossfit_never_sees_a_label_that_it_is_to_judge(spec: BackboneSpec, fir
     swapped = np.where(judged, (LABELS + 1) % 3, LABELS)
     doubted = np.where(judged, np.arange(NUM_ROWS) % 2 == 0, True)
     if first:
-        lessons = [first_lesson(labels, num_classes=3) for labels in (LABELS, swapped)]
+        lessons = [first_lesson(labels, NOBODY, num_classes=3) for labels in (LABELS, swapped)]
     else:
         lessons = [lesson_of(LABELS), lesson_of(swapped, labelled=doubted)]
     learners = []
@@ -154,7 +155,7 @@ def test_nothing_to_teach_is_an_error_with_a_remedy(spec: BackboneSpec):
     learner = learner_of(spec, "self")
     learner.networks[0].teaches[:] = False
     with pytest.raises(ConfigError, match="nothing is left to teach"):
-        learner.train([first_lesson(LABELS, num_classes=3)], advance=ignore)
+        learner.train([first_lesson(LABELS, NOBODY, num_classes=3)], advance=ignore)
 
 
 @pytest.mark.parametrize(("judge", "num_networks", "num_scans"), [("self", 1, 1), ("peer", 2, 2), ("crossfit", 2, 1)])
@@ -206,7 +207,7 @@ def test_peers_are_taught_by_each_other_s_division(spec: BackboneSpec):
 
 def test_training_learns(spec: BackboneSpec):
     learner = learner_of(spec, "self", steps=(40,))
-    learner.train([first_lesson(LABELS, num_classes=3)], advance=ignore)
+    learner.train([first_lesson(LABELS, NOBODY, num_classes=3)], advance=ignore)
     (scan,) = learner.scan(advance=ignore)
     assert (scan.probs.argmax(axis=1) == LABELS).mean() > 0.9
 

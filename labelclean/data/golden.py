@@ -74,17 +74,22 @@ def golden_rows(
 def _joined(entries: Iterable[tuple[str, GoldenLabel]], *, known: set[str | None]) -> dict[str, GoldenLabel]:
     """The golden labels of all files by path, which must be among the known ones."""
     by_path: dict[str, GoldenLabel] = {}
+    strange: list[str] = []
     for path, golden in entries:
         if path not in known:
-            raise InputError(
-                f"{golden.place} is not in the index", hint="Name golden rows by the same paths as in the index."
-            )
+            strange.append(golden.place)
+            continue
         first = by_path.setdefault(path, golden)
         if first.label.strip() != golden.label.strip():
             sources = " and ".join(dict.fromkeys((first.source, golden.source)))
             raise InputError(
                 f"{sources}: {path} has the golden labels {first.label} and {golden.label}", hint="Keep the right one."
             )
+    if strange:
+        raise InputError(
+            f"{name_some(strange[:MOST_NAMED], len(strange))}: not in the index",
+            hint="Name golden rows by the very paths that the index has.",
+        )
     return by_path
 
 
@@ -223,5 +228,6 @@ def _no_classes(wrong: Sequence[GoldenLabel], names: tuple[str, ...]) -> InputEr
 def _meant(golden: GoldenLabel, names: tuple[str, ...]) -> str:
     """The class that may be meant, as a question in brackets; empty where none is near."""
     by_spelling = {name.strip().casefold(): name for name in names}
-    close = get_close_matches(golden.label.strip().casefold(), by_spelling, n=1)
+    spelling = golden.label.strip().casefold().removesuffix(".0")  # as spreadsheets write whole numbers
+    close = get_close_matches(spelling, by_spelling, n=1)
     return f" (is it {by_spelling[close[0]]!r}?)" if close else ""

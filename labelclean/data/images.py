@@ -10,7 +10,9 @@ import hashlib
 import io
 import math
 import os
+import re
 import stat
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -109,7 +111,7 @@ def decode_all(
     digests = np.zeros((manifest.num_rows, DIGEST_BYTES), dtype=np.uint8)
     faults: dict[int, Fault] = {}
     paths = manifest.paths.to_pylist()
-    skipped = {row for row, fault in manifest.faults.items() if fault.kind in ("missing_path", "path_outside")}
+    skipped = {row for row, fault in manifest.faults.items() if fault.kind != "missing_label"}
 
     def work(rows: Iterable[int]) -> int:
         count = 0
@@ -196,6 +198,11 @@ def _reserve(handle: int, num_bytes: int) -> None:
     os.ftruncate(handle, num_bytes)
 
 
+def as_unicode(name: str) -> str:
+    """A file's name as text that can be written: bytes in it that are not UTF-8 become \\xe9 and the like."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _read_file(images_dir: Path, name: str) -> bytes:
     path = images_dir / name
     try:
@@ -203,7 +210,13 @@ def _read_file(images_dir: Path, name: str) -> bytes:
             raise _UnreadableError("not_a_file", "a folder or device, no file. Name an image.")
         content = path.read_bytes()
     except FileNotFoundError:
-        raise _UnreadableError("missing_file", f"no such image. {_meant_file(images_dir, name)}") from None
+        cause = "this link leads nowhere" if path.is_symlink() else "no such image"
+        raise _UnreadableError("missing_file", f"{cause}. {_meant_file(images_dir, name)}") from None
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise _UnreadableError(
+            "missing_file", f"no file has such a name where names are in {encoding}. Set a locale with UTF-8."
+        ) from None
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "Check the disk or network that holds it, and run again.")
         raise _UnreadableError("unreadable_file", f"{error.strerror}. {remedy}") from None
@@ -214,17 +227,32 @@ def _read_file(images_dir: Path, name: str) -> bytes:
 
 def _meant_file(images_dir: Path, name: str) -> str:
     """What to do about a path that leads nowhere: what may be meant by it, where such a file is there."""
-    above = images_dir.resolve().parent
+    above, raw = (
+        images_dir.resolve().parent,
+        re.sub(r"\\x([0-9a-f]{2})", lambda byte: chr(0xDC00 + int(byte[1], 16)), name),
+    )
     for file, remedy in (
+        (images_dir / raw, "Its name is not UTF-8: rename the file."),
+        (images_dir / name.strip(), "The path has blanks around it: remove them."),
         (images_dir / name.replace("\\", "/"), "Write its path with / in place of \\."),
         (images_dir / normalize("NFC", name), "Its name has composed characters: write the path so (Unicode NFC)."),
         (images_dir / normalize("NFD", name), "Its name has decomposed characters: write the path so (Unicode NFD)."),
         (above / name, f"The path is relative to {above}: give that folder as IMAGES."),
     ):
-        with suppress(OSError):  # what takes the place of a path may be too long for one
+        with suppress(OSError, UnicodeEncodeError):  # what takes the place of a path may be no name of a file
             if file.is_file():
                 return remedy
+    below = _folder_below(images_dir, name)
+    if below is not None:
+        return f"The path is relative to {below}: give that folder as IMAGES."
     return "Add the file or remove the row."
+
+
+def _folder_below(images_dir: Path, name: str) -> Path | None:
+    """A folder in that of the images in which there is such a file."""
+    with suppress(OSError, UnicodeEncodeError):
+        return next((folder for folder in sorted(images_dir.iterdir()) if (folder / name).is_file()), None)
+    return None
 
 
 def _digest(content: bytes) -> ByteArray:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
 from labelclean.data.golden import golden_chances, golden_draws, golden_ids, golden_rows, refuse_given_labels
+from labelclean.data.images import as_unicode
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
 from labelclean.errors import ConfigError, InputError, why_unreadable
 from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
@@ -35,6 +36,10 @@ COMMON_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".t
 OTHER_SUFFIXES = {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico"}
 IMAGE_SUFFIXES = frozenset(COMMON_SUFFIXES | OTHER_SUFFIXES)
 """What counts as an image in a folder per class."""
+
+
+HIDDEN = (".", "__MACOSX")
+"""How names of files and folders begin that are passed over in silence."""
 
 
 def read_manifest(
@@ -151,33 +156,33 @@ def _open_index(images_dir: Path, index: Path | None) -> tuple[pa.Table, str]:
 
 def _class_folders(images_dir: Path) -> pa.Table:
     """Path and label of every image file that lies below a folder, whose name is its class."""
-    files = sorted(
-        file.relative_to(images_dir)
-        for file in _files_below(images_dir)
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.parent != images_dir
-    )
-    foreign = next((file for file in files if not _is_unicode(str(file))), None)
-    if foreign is not None:
-        raise InputError(f"{images_dir}: the file name {str(foreign)!r} is not UTF-8", hint="Rename the file.")
+    files = sorted(file.relative_to(images_dir) for file in _files_below(images_dir) if _is_of_class(file, images_dir))
     if not files:
         raise InputError(
             f"{images_dir}: no index was given and there is no folder per class with images in it",
             hint="Give an index as second argument, or lay the images out as CLASS/image.jpg.",
         )
-    return pa.table({"path": [file.as_posix() for file in files], "label": [file.parts[0] for file in files]})
+    paths = [as_unicode(file.as_posix()) for file in files]
+    return pa.table({"path": paths, "label": [as_unicode(file.parts[0]) for file in files]})
 
 
-def count_passed_over(images_dir: Path, num_rows: int) -> int:
-    """Files of a folder per class that are none of its rows: of other kinds, or beside the classes' folders.
+def passed_over(images_dir: Path) -> list[str]:
+    """Files of a folder per class that are none of its rows, ascending: of other kinds, or beside the classes' folders.
 
     Raises:
         InputError: as for the rows.
     """
-    return sum(1 for _ in _files_below(images_dir)) - num_rows
+    files = (file for file in _files_below(images_dir) if not _is_of_class(file, images_dir))
+    return sorted(as_unicode(file.relative_to(images_dir).as_posix()) for file in files)
+
+
+def _is_of_class(file: Path, images_dir: Path) -> bool:
+    """Whether a file below a folder per class is a row of it, by its place and its ending."""
+    return file.suffix.lower() in IMAGE_SUFFIXES and file.parent != images_dir
 
 
 def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The files in a folder and in those below it; what is hidden is no data.
+    """The files in a folder and in those below it; what is hidden, also as archives of macOS do it, is no data.
 
     Links are followed, but not back into a folder in which they lie.
 
@@ -189,7 +194,7 @@ def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         return
     try:
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            visible = [entry for entry in entries if not entry.name.startswith(HIDDEN)]
     except OSError as error:
         raise InputError(
             f"{folder}: {error.strerror}", hint="See that all folders in it can be read, or give an index."
@@ -218,11 +223,6 @@ def _is_folder(entry: os.DirEntry[str], path: Path) -> bool:
     return False
 
 
-def _is_unicode(text: str) -> bool:
-    """Whether a file name was decodable: bytes that were not are kept as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def _number(values: pa.ChunkedArray, names: tuple[str, ...]) -> IntArray:
     """Each value's position among the names, UNKNOWN where it is null or none of them, (N,)."""
     found = pc.index_in(values, value_set=pa.array(names, pa.string()))
@@ -244,7 +244,12 @@ def _path_faults(images_dir: Path, paths: pa.ChunkedArray, source: str) -> dict[
             faults[row] = Fault(
                 kind="missing_path", message=f"{source} row {row}: no path. Fill it in or remove the row."
             )
-        elif "\0" in path or not SYSTEM.normpath(SYSTEM.join(root, path)).startswith(root):
+        elif "\0" in path:
+            faults[row] = Fault(
+                kind="missing_file",
+                message=f"{source} row {row}: {path!r}: no file has such a name, with a NUL in it. Correct the path.",
+            )
+        elif not SYSTEM.normpath(SYSTEM.join(root, path)).startswith(root):
             faults[row] = Fault(
                 kind="path_outside",
                 message=f"{source} row {row}: {path!r} leaves the image folder. Give paths below {shown}.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import normalize
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from labelclean.data.groups import join_groups
+from labelclean.errors import name_some
 from labelclean.records import UNKNOWN, BoolArray, Fault, IntArray, Manifest
 
 SMALL_CLASS = 10
@@ -31,6 +32,9 @@ CONFINED = 0.8
 
 DIFFERENCES = "letter case, blank space or Unicode form"
 """Between names of classes that are likely to be one."""
+
+MOST_PASSED_OVER = 3
+"""Files that are no rows of which a message tells."""
 
 NO_LABEL = {"nan", "none", "null", "na", "n/a", "<na>"}
 """Words, lower case, by which programs mark a missing value; they may be names of classes all the same."""
@@ -83,7 +87,7 @@ class Inspection:
         faults: rows that cannot be used, by kind, most frequent first.
         doubled_paths: rows that name the same path.
         identical_images: rows with different paths and the same bytes.
-        num_passed_over: files of a folder per class that are none of its rows.
+        passed_over: files of a folder per class that are none of its rows.
     """
 
     source: str
@@ -99,7 +103,7 @@ class Inspection:
     faults: tuple[FaultGroup, ...]
     doubled_paths: tuple[SamePicture, ...]
     identical_images: tuple[SamePicture, ...]
-    num_passed_over: int = 0
+    passed_over: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -140,7 +144,7 @@ def inspect(
     faults: Mapping[int, Fault],
     *,
     min_class_rows: int = SMALL_CLASS,
-    num_passed_over: int = 0,
+    passed_over: Sequence[str] = (),
 ) -> Inspection:
     """Find what is wrong with a data set.
 
@@ -149,7 +153,7 @@ def inspect(
         files: number of each row's file, equal for identical files, UNKNOWN where there is none, (N,).
         faults: what is wrong with rows, by row.
         min_class_rows: classes with fewer rows are called small.
-        num_passed_over: files of a folder per class that are none of its rows.
+        passed_over: files of a folder per class that are none of its rows.
     """
     usable = manifest.label_ids != UNKNOWN
     usable[list(faults)] = False
@@ -183,8 +187,14 @@ def inspect(
         faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
-        num_passed_over=num_passed_over,
+        passed_over=tuple(passed_over),
     )
+
+
+def tell_passed_over(files: Sequence[str]) -> str:
+    """How many files are no rows, and the first few."""
+    named = name_some(files[:MOST_PASSED_OVER], len(files))
+    return f"{len(files):,}, no images by their ending or in no class's folder: {named}"
 
 
 def tell_columns(columns: Mapping[str, str]) -> str:

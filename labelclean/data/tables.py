@@ -9,7 +9,9 @@ import codecs
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -151,10 +153,21 @@ def _read(file: Path, suffix: str) -> pa.Table:
     with pa.csv.open_csv(file, read_options=read, parse_options=parse) as head:
         strings = {name: pa.string() for name in head.schema.names}
     convert = pa.csv.ConvertOptions(column_types=strings, strings_can_be_null=False)
-    table = pa.csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+    with _unheard():
+        table = pa.csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
     if table.num_rows < _num_lines(file) - num_lines_before - 1:
         _refuse_open_quotes(file, suffix)
     return _without_empty_columns(table, file)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Print nothing of what Arrow's callback cannot raise, a row that is not UTF-8: the reader stops there as well."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _num_lines(file: Path) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from rich.console import RenderableType
 from rich.text import Text
 
-from labelclean.data.inspect import DIFFERENCES, Inspection, SamePicture
+from labelclean.data.inspect import DIFFERENCES, Inspection, SamePicture, tell_passed_over
 from labelclean.rendering.parts import bars, fault_table, new_table, remark, spaced, titled
-from labelclean.rendering.words import number, shown
+from labelclean.rendering.words import number, shortened, shown
 
 MAX_CLASSES = 20
 """More classes than that are summed up in a line."""
@@ -31,13 +31,15 @@ def inspection_view(inspection: Inspection) -> RenderableType:
         title.append(f"\n{shown(inspection.origin)}", "dim")
     parts: list[RenderableType] = [title]
     if 0 < len(counts) <= MAX_CLASSES:
-        parts.append(bars({shown(name): count for name, count in inspection.classes.items()}, inspection.num_rows, {}))
+        parts.append(
+            bars({shortened(name): count for name, count in inspection.classes.items()}, inspection.num_rows, {})
+        )
     if inspection.faults:
         lines = [(group.kind, group.num_rows, group.messages[0]) for group in inspection.faults]
         parts.append(fault_table(lines))
     small = sorted(inspection.small_classes.items(), key=lambda item: item[1])
     if small:
-        names = ", ".join(f"{shown(name)} ({count})" for name, count in small[:MAX_CLASSES])
+        names = ", ".join(f"{shortened(name)} ({count})" for name, count in small[:MAX_CLASSES])
         more = ", ..." if len(small) > MAX_CLASSES else ""
         parts.append(remark(f"Classes with fewer than {inspection.min_class_rows} rows", names + more))
     parts.extend(_class_remarks(inspection))
@@ -46,8 +48,8 @@ def inspection_view(inspection: Inspection) -> RenderableType:
     shows_rows = inspection.faults or inspection.doubled_paths or inspection.identical_images
     if shows_rows and inspection.source.lower().endswith((".csv", ".tsv")):
         parts.append(Text(HOW_ROWS_COUNT, style="dim"))
-    if inspection.num_passed_over:
-        parts.append(remark("Files passed over", f"{inspection.num_passed_over:,}, no images or in no class's folder"))
+    if inspection.passed_over:
+        parts.append(remark("Files passed over", shown(tell_passed_over(inspection.passed_over))))
     if inspection.refusal:
         parts.append(remark("`fit` will refuse", inspection.refusal))
     if inspection.is_sound:
@@ -87,6 +89,6 @@ def _cases(title: str, pictures: tuple[SamePicture, ...]) -> list[RenderableType
     for same in [*conflicting, *agreeing][:MAX_CASES]:
         for row, path, label in zip(same.rows[:MAX_CASES], same.paths, same.labels, strict=False):
             style = "red" if same.is_conflicting else ""
-            table.add_row(str(row), Text(shown(path)), Text(shown(label), style=style))
+            table.add_row(str(row), Text(shortened(path)), Text(shortened(label), style=style))
         table.add_section()
     return [titled(f"{title}: {counts}", table)]

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from labelclean.rendering.parts import bars, fault_table, new_table, remark, spaced, titled
-from labelclean.rendering.words import duration, number, percent, shown
+from labelclean.rendering.words import duration, number, percent, shortened, shown
 
 if TYPE_CHECKING:
     from labelclean.results.report import Cost, GoldenRows, Summary
@@ -41,10 +41,11 @@ def summary_view(summary: Summary) -> RenderableType:
 def _estimates(summary: Summary) -> Group:
     """What the run expects to be true of itself."""
     table = new_table(("estimate", "fixed"), ("", "right"), ("from", "right"), ("to", "right"), ("of", "left"))
+    by_scores = " by their scores" if summary.golden else ""
     for name, estimate, meaning in (
         ("wrong labels", summary.noise, "all judged rows"),
-        ("precision", summary.precision, "rejected rows: labels that are wrong"),
-        ("recall", summary.recall, "wrong labels: those rejected"),
+        ("precision", summary.precision, f"rows rejected{by_scores}: labels that are wrong"),
+        ("recall", summary.recall, f"wrong labels: those rejected{by_scores}"),
     ):
         if estimate is not None:
             limits = percent(estimate.low), percent(estimate.high)
@@ -63,14 +64,14 @@ def _classes(summary: Summary) -> Group:
     )
     for line in summary.classes:
         shares = (percent(share) for share in (line.noise.value, line.noise.low, line.noise.high))
-        table.add_row(Text(shown(line.label)), f"{line.num_rows:,}", f"{line.num_rejected:,}", *shares)
+        table.add_row(Text(shortened(line.label)), f"{line.num_rows:,}", f"{line.num_rejected:,}", *shares)
     return titled("Noisiest classes", table)
 
 
 def _confusions(summary: Summary) -> Group:
     table = new_table(("label", "left"), ("suggested", "left"), ("rows", "right"))
     for line in summary.confusions:
-        table.add_row(Text(shown(line.given)), Text(shown(line.suggested)), f"{line.num_rows:,}")
+        table.add_row(Text(shortened(line.given)), Text(shortened(line.suggested)), f"{line.num_rows:,}")
     return titled("Most frequent confusions", table)
 
 
@@ -84,7 +85,7 @@ def _worst(summary: Summary) -> Group:
         ("verdict", "fixed"),
     )
     for line in summary.worst:
-        texts = (Text(shown(text)) for text in (line.path, line.label, line.suggested_label))
+        texts = (Text(shortened(text)) for text in (line.path, line.label, line.suggested_label))
         verdict = Text(line.verdict, style=STYLES[line.verdict])
         table.add_row(str(line.row), *texts, f"{line.p_clean:.3f}", verdict)
     return titled("Most probably wrong", table)
@@ -100,7 +101,7 @@ def _golden(golden: GoldenRows) -> RenderableType:
         return remark("Golden rows", text)
     table = new_table(("row", "right"), ("path", "left"), ("label", "left"), ("golden", "left"), ("p_meta", "right"))
     for line in golden.surprises:
-        texts = (Text(shown(text)) for text in (line.path, line.label, line.golden))
+        texts = (Text(shortened(text)) for text in (line.path, line.label, line.golden))
         table.add_row(str(line.row), *texts, f"{line.p_meta:.3f}")
     return Group(remark("Golden rows", text), titled("Contradictions that were not foreseen", table))
 

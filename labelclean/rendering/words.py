@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST_SHOWN = 80
+"""Characters of a name in a table."""
+
 JOINER = "\u200d"
 """Of emoji, as in those of families."""
 
@@ -13,6 +16,13 @@ def shown(text: str | None) -> str:
     return "".join(
         mark if mark.isprintable() or mark == JOINER else mark.encode("unicode_escape").decode() for mark in text
     )
+
+
+def shortened(text: str | None) -> str:
+    """As `shown`, but of a long text the beginning and the end: a class may be called by a whole sentence."""
+    whole = shown(text)
+    half = MOST_SHOWN // 2
+    return whole if len(whole) <= MOST_SHOWN else f"{whole[:half]}...{whole[-half:]}"
 
 
 def percent(share: float | None) -> str:

@@ -90,6 +90,9 @@ def _newest_unfinished(name: str) -> RunFolder:
         if run.is_unfinished and _name_within(run) in (name, None) and not _is_in_use(run)
     ]
     if not unfinished:
+        busy = next((run for run in runs_called(re.escape(name)) if run.is_unfinished), None)
+        if busy is not None:
+            raise _in_use(busy)
         raise RunFolderError(
             f"{RUNS / name}: no unfinished run to resume", hint="Name its folder with --out, or leave out --resume."
         )
@@ -205,13 +208,16 @@ def _acquire(lock: FileLock, folder: RunFolder) -> None:
         folder.checkpoint.mkdir(exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise RunFolderError(
-            f"{folder.path}: another labelclean is at work in this folder",
-            hint="Wait until it is done, or choose another folder with --out. If none is at work, delete "
-            f"{lock.lock_file}.",
-        ) from error
+        raise _in_use(folder) from error
     except OSError as error:
         raise _not_writable(folder.checkpoint, error) from error
+
+
+def _in_use(folder: RunFolder) -> RunFolderError:
+    return RunFolderError(
+        f"{folder.path}: another labelclean is at work in this folder",
+        hint=f"Wait until it is done, or choose another folder with --out. If none is at work, delete {folder.lock}.",
+    )
 
 
 def _is_in_use(folder: RunFolder) -> bool:

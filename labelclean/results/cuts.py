@@ -48,7 +48,7 @@ def cut_at(p_meta: FloatArray, p_clean: FloatArray, is_golden: BoolArray, *, pre
     among them, so that fewer of them are right than of the others. The test is then conservative: the others hold
     more than the precision, and more of them might have been kept.
     Without golden rows the widest cut is taken at which the mean of p_clean is at least the precision.
-    Golden rows with a wrong label are never kept.
+    Golden rows are kept, wherever they stand, where their label is right, and never where it is wrong.
 
     Args:
         p_meta: ranks the rows, also the golden ones, whose label it does not know, (M,).
@@ -62,14 +62,16 @@ def cut_at(p_meta: FloatArray, p_clean: FloatArray, is_golden: BoolArray, *, pre
     Source: a choice among tested cuts, as in Angelopoulos et al., "Learn then Test" (2021).
     """
     order = np.argsort(-p_meta, kind="stable")
-    if is_golden.any():
+    if is_golden.all():
+        num_kept = len(order)  # nothing is left to be tested
+    elif is_golden.any():
         num_kept = _tested_cut(is_golden[order], p_clean[order] > 0.5, precision)
     else:
         num_kept = _expected_cut(p_clean[order], precision)
     kept = np.zeros(len(order), dtype=bool)
     kept[order[:num_kept]] = True
     num_golden = int(is_golden[kept].sum())
-    kept &= ~is_golden | (p_clean > 0.5)
+    kept = np.where(is_golden, p_clean > 0.5, kept)
     confidence = CONFIDENCE if is_golden.any() else None
     share = expected_share(p_clean[kept], is_golden[kept])
     return kept, Cut(wanted=precision, precision=share, num_golden=num_golden, confidence=confidence)

@@ -259,7 +259,7 @@ def _agreeing(verdicts: pa.Table, rows: IntArray) -> Selected:
 
 
 def _exported(verdicts: pa.Table, *, relabel: bool, path_name: str) -> pa.Table:
-    """The columns to write; the label is the suggested one on rejected rows when those are relabelled.
+    """The columns to write; label and p_clean are the suggested ones on rejected rows when those are relabelled.
 
     Columns that the index brought along come last; one whose name is taken gets the prefix `input_`.
     """
@@ -268,7 +268,9 @@ def _exported(verdicts: pa.Table, *, relabel: bool, path_name: str) -> pa.Table:
         columns[name] = pc.round(columns[name].cast(pa.float64()), NUM_DECIMALS)
     columns["verdict"] = columns["verdict"].cast(pa.string())
     if relabel:
+        is_rejected = columns["verdict"].to_numpy() == REJECTED
         columns["given_label"] = columns["label"]
-        columns["label"] = _relabel(verdicts, columns["verdict"].to_numpy() == REJECTED)
+        columns["label"] = _relabel(verdicts, is_rejected)
+        columns["p_clean"] = pc.if_else(pa.array(is_rejected), columns["p_suggested"], columns["p_clean"])
     main = pa.table({path_name: columns.pop("path"), **columns})
     return add_columns(main, verdicts.select([name for name in verdicts.column_names if name not in COLUMNS.names]))

@@ -155,13 +155,13 @@ def read_verdicts(file: Path) -> pa.Table:
             hint="Name the folder of a finished run.",
         ) from error
     version = read_metadata(table).get("schema_version")
-    if version is None or not set(COLUMNS.names) <= set(table.column_names):
-        raise RunFolderError(f"{file}: not a verdict file", hint="Name the folder of a finished run.")
-    if version != SCHEMA_VERSION:
+    if version not in (None, SCHEMA_VERSION):
         raise RunFolderError(
             f"{file}: written in version {version} of the format; this labelclean reads version {SCHEMA_VERSION}",
             hint="Read it with the labelclean that wrote it, or run fit again.",
         )
+    if version is None or not set(COLUMNS.names) <= set(table.column_names):
+        raise RunFolderError(f"{file}: not a verdict file", hint="Name the folder of a finished run.")
     return table
 
 

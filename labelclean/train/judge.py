@@ -13,7 +13,7 @@ import numpy as np
 from labelclean.config import FitConfig
 from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, Labels, Streams, View, of_label
 from labelclean.train.scan import Scan
-from labelclean.tssd.division import divide, most_trusted
+from labelclean.tssd.division import chance_signs, divide, most_trusted
 from labelclean.tssd.level import ENOUGH_SEEN, Opinion, hear_channel, hear_channel_of_few
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.purification import Purified, gather_evidence, purify
@@ -121,6 +121,7 @@ class Judge:
         self._remember(views[-1].probs)
         streams = self._streams(views, rng)
         division = divide(streams.p_loss, streams.p_feature, labels.given, trust=config.trust, distrust=config.distrust)
+        division = replace(division, guards=(*division.guards, *self._chance_signs(scan)))
         consensus = reach_consensus(views, labels.given, golden=labels.true, pull=self.pull, rng=rng)
         if config.streams == "channel" and not self.from_scratch:
             consensus = heed_features(consensus, streams.p_feature)
@@ -160,6 +161,11 @@ class Judge:
         view = scan.view(labels.given, labels.best_known, self.trust, labels.groups)
         held_out = self._held_out(scan)
         return view if held_out is None else unteach(view, labels.given, taught=scan.taught, held_out=held_out)
+
+    def _chance_signs(self, scan: Scan) -> tuple[str, ...]:
+        """What shows that the scan knows nothing of labels that were not taught, in words."""
+        rows = np.flatnonzero(~scan.taught & (self.labels.golden == UNKNOWN))
+        return chance_signs(scan.probs[rows].argmax(axis=1), self.labels.given[rows]) if len(rows) else ()
 
     def _held_out(self, scan: Scan) -> BoolArray | None:
         """Rows whose labels were not taught, (N,); None unless there are some of both.

@@ -13,6 +13,9 @@ KEPT_SHARE = 0.1
 """Share of a class's rows, its most trusted ones, that stay positive when the division leaves it none."""
 
 
+BEYOND_CHANCE = 3.0
+"""Standard errors by which predictions must agree with labels more than chance would have it."""
+
 SURE_SHARE = 0.7
 """Of the labels of a class that are right by expectation."""
 
@@ -93,6 +96,28 @@ def failure_signs(bins: IntArray, labels: IntArray) -> tuple[str, ...]:
     if _evenness(positives) < 0.8 * _evenness(np.bincount(labels, minlength=int(labels.max()) + 1)):
         signs.append("the certain rows cover few classes: the certain set lacks diversity")
     return tuple(signs)
+
+
+def chance_signs(predicted: IntArray, labels: IntArray) -> tuple[str, ...]:
+    """In words, where labels that were not taught are predicted no better than chance does.
+
+    Chance predicts and labels the classes as often as they are predicted and given, each without regard to the other.
+
+    Args:
+        predicted: likeliest classes, (N,), N > 0.
+        labels: given labels, (N,).
+    Source: the chance agreement of Cohen's kappa (1960).
+    """
+    num_classes = int(max(predicted.max(), labels.max())) + 1
+    shares = [np.bincount(classes, minlength=num_classes) / len(labels) for classes in (predicted, labels)]
+    by_chance = float(shares[0] @ shares[1])
+    least = by_chance + BEYOND_CHANCE * np.sqrt(by_chance * (1 - by_chance) / len(labels))
+    if (predicted == labels).mean() > least:
+        return ()
+    return (
+        "labels are predicted no better than by chance, so that no number here means much: they may be random, or the "
+        "rows too few, or the backbone knows nothing of such images",
+    )
 
 
 def _evenness(counts: IntArray) -> float:

@@ -56,6 +56,25 @@ LEAST_ROWS = 20
 """With fewer rows of either kind nothing can be said about neighbours."""
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Which rows lie near which.
+
+    Attributes:
+        rows: that lie nearest in feature space, (N, k).
+        found: places that hold a neighbour, (N, k).
+    """
+
+    rows: IntArray
+    found: BoolArray
+
+    def mean(self, values: FloatArray) -> FloatArray:
+        """Of each row's neighbours, NaN where it has none; (N,) -> (N,)."""
+        count = self.found.sum(axis=1)
+        total = np.where(self.found, values[self.rows], 0).sum(axis=1)
+        return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
 class _Strangers(NamedTuple):
     """Pictures of no class, as one assumption about their labels has them.
 
@@ -94,7 +113,7 @@ def off_topic(
     expected = (1 - share_wrong) * of_label(prior, labels) + share_wrong * shares[labels]
     surroundings = Surroundings(rows=neighbor_rows, found=similarities > 0)
     supposed = [
-        _strangers(flatness(prior, usual), usual[labels] / expected, surroundings)
+        _strangers(flatness(prior, usual), usual[labels] / np.maximum(expected, EPSILON), surroundings)
         for usual in (np.full(num_classes, 1 / num_classes), shares)
     ]
     best = max(supposed, key=lambda strangers: strangers.gain)
@@ -113,25 +132,6 @@ def flatness(prior: FloatArray, usual: FloatArray) -> FloatArray:
     relative = prior / np.maximum(usual, LEAST_SHARE)
     relative /= relative.sum(axis=1, keepdims=True)
     return np.asarray(-(relative * np.log(relative + EPSILON)).sum(axis=1) / np.log(prior.shape[1]))
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Which rows lie near which.
-
-    Attributes:
-        rows: that lie nearest in feature space, (N, k).
-        found: places that hold a neighbour, (N, k).
-    """
-
-    rows: IntArray
-    found: BoolArray
-
-    def mean(self, values: FloatArray) -> FloatArray:
-        """Of each row's neighbours, NaN where it has none; (N,) -> (N,)."""
-        count = self.found.sum(axis=1)
-        total = np.where(self.found, values[self.rows], 0).sum(axis=1)
-        return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def lie_together(flat: FloatArray, surroundings: Surroundings) -> float:
