@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -320,7 +321,7 @@ def _how_to_resume(error: KeyboardInterrupt, *, overwrite: bool) -> str:
     if not isinstance(error, FitInterruptedError):
         return ""
     instead = " instead of --overwrite" if overwrite else ""
-    return f"repeat the command with --resume --out {error.folder}{instead} to carry on"
+    return f"repeat the command with --resume --out {shlex.quote(str(error.folder))}{instead} to carry on"
 
 
 def _show_run(run: Path, *, verbose: bool) -> None:

@@ -77,6 +77,13 @@ def why_unreadable(error: Exception) -> str:
     return told or next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def damaged_checkpoint(file: Path, error: Exception) -> RunFolderError:
+    """A file of an unfinished run that cannot be read, by a fault of the disk: it was written whole or not at all."""
+    return RunFolderError(
+        f"{file}: the unfinished run cannot be read: {why_unreadable(error)}", hint="Start anew with --overwrite."
+    )
+
+
 def explain(error: Exception) -> LabelcleanError | None:
     """The error as one with a remedy; None for those that are our own mistakes."""
     if isinstance(error, LabelcleanError):

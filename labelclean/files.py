@@ -52,6 +52,11 @@ def write_atomically(
             temporary.unlink(missing_ok=True)
 
 
+def as_unicode(name: str) -> str:
+    """A file's name as text that can be written: bytes in it that are not UTF-8 become \\xe9 and the like."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def refuse_to_replace(file: Path) -> None:
     """Stop where a file is in the way.
 
@@ -114,7 +119,12 @@ def write_parquet(file: Path, table: pa.Table) -> None:
     Raises:
         ResourceError: the disk is full or cannot be written.
     """
-    write_atomically(file, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as out:  # Arrow takes no path that is not UTF-8
+            pq.write_table(table, out, compression="zstd")
+
+    write_atomically(file, write)
 
 
 def _put(file: Path, text: str) -> None:

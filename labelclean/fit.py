@@ -18,8 +18,8 @@ from labelclean.config import FitConfig, as_dict, carry_on
 from labelclean.data.images import median_side
 from labelclean.data.index import read_manifest
 from labelclean.errors import ResourceError, RunFolderError
-from labelclean.files import write_atomically, write_json, write_text
-from labelclean.inputs import Inputs, check_classes, data_fingerprint, read_inputs
+from labelclean.files import as_unicode, write_atomically, write_json, write_text
+from labelclean.inputs import Inputs, check_classes, data_fingerprint, index_digest, read_inputs
 from labelclean.records import Findings, Manifest, Reporter, phase
 from labelclean.results.claim import claim, clear_checkpoint
 from labelclean.results.run_folder import RunFolder, read_config, write_config, write_history
@@ -97,7 +97,7 @@ def _fit_in(
 ) -> None:
     """Judge every row and write the files of a finished run; see `run_fit`."""
     with _cleared_on_failure(folder, resume=resume):
-        config = _begin(folder, images_dir, config, chosen, resume=resume)
+        config = _begin(folder, manifest, images_dir, config, chosen, resume=resume)
         device, spec = _prepare_model(config, manifest, images_dir, reporter)
         watch.lap("prepare")
         inputs = read_inputs(manifest, images_dir, folder, config, size=spec.image_size, reporter=reporter)
@@ -108,17 +108,19 @@ def _fit_in(
     fingerprint = data_fingerprint(inputs.manifest, inputs.decoded)
     metadata = provenance(config, fingerprint=fingerprint)
     table = verdict_table(inputs.manifest, findings, inputs.decoded.faults, metadata=metadata)
-    write_history(folder, findings.history)
-    write_config(folder.config, config)
-    _write_model(folder, result)
+    outcome = folder.outcome
+    write_history(outcome, findings.history)
+    write_config(outcome.config, config)
+    _write_model(outcome, result)
     watch.lap("write")
-    write_json(folder.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
-    write_verdicts(folder.verdicts, table)  # last: they make the run a finished one
+    write_json(outcome.run, _about_run(inputs, device, spec, config, result, watch, fingerprint))
+    write_verdicts(outcome.verdicts, table)
+    folder.publish()
 
 
 @contextmanager
 def _cleared_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[None]:
-    """When a new run fails before its images are decoded, there is nothing to resume."""
+    """When a new run fails before its images are decoded, or with them, there is nothing to resume."""
     try:
         yield
     except Exception:
@@ -129,15 +131,21 @@ def _cleared_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[None]:
 
 
 def _begin(
-    folder: RunFolder, images_dir: Path, config: FitConfig, chosen: Collection[str], *, resume: bool
+    folder: RunFolder,
+    manifest: Manifest,
+    images_dir: Path,
+    config: FitConfig,
+    chosen: Collection[str],
+    *,
+    resume: bool,
 ) -> FitConfig:
     """Open the checkpoint; the settings of the run, which are its own earlier ones where it is resumed.
 
     Raises:
-        RunFolderError: it is resumed with other settings, or by another version.
+        RunFolderError: it is resumed with other settings, from another index, or by another version.
     """
-    stored = folder.checkpoint / "config.toml"
-    if resume and stored.exists():
+    digest = index_digest(manifest)
+    if resume and folder.settings.exists():
         from labelclean.train.checkpoint import Checkpoint
 
         version = folder.version.read_text(encoding="utf-8") if folder.version.exists() else "of an unknown version"
@@ -147,16 +155,24 @@ def _begin(
                 hint="Resume it with that version, or start anew with --overwrite.",
             )
         trained = Checkpoint(folder.checkpoint).round_file.exists()
-        config, others = carry_on(config, read_config(stored), chosen, trained=trained)
+        config, others = carry_on(config, read_config(folder.settings), chosen, trained=trained)
         if others:
             raise RunFolderError(
                 f"{folder.path}: the unfinished run was begun with other settings: {', '.join(others)}",
                 hint="Resume with the same settings, or none, or start anew with --overwrite.",
             )
+        if folder.index.read_text(encoding="utf-8") != digest:
+            raise RunFolderError(
+                f"{folder.path}: the unfinished run was made from another index or other golden labels",
+                hint="Resume with the same images, index, --path-column, --label-column and golden labels, or start "
+                "anew with --overwrite.",
+            )
     else:
+        clear_checkpoint(folder)
         write_text(folder.version, __version__)
-        write_text(folder.subject, images_dir.resolve().name)
-    write_config(stored, config)
+        write_text(folder.subject, as_unicode(images_dir.resolve().name))
+        write_text(folder.index, digest)
+    write_config(folder.settings, config)
     return config
 
 
@@ -184,7 +200,7 @@ def _settle(
 
     if config.finetune:
         config = settle_training(config, spec, device, num_rows=len(inputs.rows))
-        write_config(folder.checkpoint / "config.toml", config)
+        write_config(folder.settings, config)
     return config
 
 
@@ -258,7 +274,7 @@ def _about_run(
         "training": _training(result),
         "class_names": list(inputs.manifest.class_names),
         "image_passes": {"forward": result.forward_passes, "backward": result.backward_passes},
-        "timings": {**watch.seconds, "total": round(time.perf_counter() - watch.started, 3)},
+        "timings": {**watch.seconds, "total": round(result.seconds_before + time.perf_counter() - watch.started, 3)},
         "peak_memory_bytes": _peak_memory(),
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
     }

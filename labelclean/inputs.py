@@ -9,9 +9,12 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -29,7 +32,7 @@ from labelclean.data.inspect import (
     tell_columns,
     tell_passed_over,
 )
-from labelclean.errors import InputError, RunFolderError, name_some
+from labelclean.errors import InputError, RunFolderError, damaged_checkpoint, name_some
 from labelclean.files import write_atomically
 from labelclean.records import UNKNOWN, ByteArray, Fault, IntArray, Labels, Manifest, Reporter
 from labelclean.results.run_folder import RunFolder
@@ -157,16 +160,10 @@ def _decoded(
     manifest: Manifest, images_dir: Path, folder: RunFolder, config: FitConfig, *, size: int, reporter: Reporter
 ) -> Decoded:
     """The decoded images: those that an interrupted run has left, or newly decoded ones."""
-    cache, facts = folder.checkpoint / "images.u8", folder.checkpoint / "decoded.npz"
-    index = _index_digest(manifest)
-    if facts.exists() and cache.exists():
-        with np.load(facts, allow_pickle=False) as kept:
-            if str(kept["index"]) != index:
-                raise RunFolderError(
-                    f"{folder.path}: the unfinished run was made from another index or other golden labels",
-                    hint="Resume with the same images, index, --path-column, --label-column and golden labels, or "
-                    "start anew with --overwrite.",
-                )
+    from labelclean.train.checkpoint import Checkpoint
+
+    if folder.facts.exists() and folder.images.exists():
+        with _read_facts(folder.facts) as kept:
             if int(kept["size"]) != size:
                 raise RunFolderError(
                     f"{folder.path}: the unfinished run decoded its images to {kept['size']} px, now they would be "
@@ -175,18 +172,30 @@ def _decoded(
                 )
             _refuse_other_images(manifest, images_dir, folder, kept["digests"])
             faults = {int(row): Fault(**fault) for row, fault in json.loads(str(kept["faults"])).items()}
-            pixels = open_map(cache, (manifest.num_rows, size, size, 3))
+            pixels = open_map(folder.images, (manifest.num_rows, size, size, 3))
             return Decoded(pixels, kept["digests"], faults)
-    decoded = decode_all(manifest, images_dir, cache, size=size, workers=config.workers, reporter=reporter)
+    Checkpoint(folder.checkpoint).clear()  # of images that nothing vouches for any more
+    decoded = decode_all(manifest, images_dir, folder.images, size=size, workers=config.workers, reporter=reporter)
     decoded.pixels.flush()  # type: ignore[attr-defined]  # the facts vouch for them
     faults_json = json.dumps({row: dataclasses.asdict(fault) for row, fault in decoded.faults.items()})
 
     def write(file: Path) -> None:
         with open(file, "wb") as out:
-            np.savez(out, index=index, size=size, faults=faults_json, digests=decoded.digests)
+            np.savez(out, size=size, faults=faults_json, digests=decoded.digests)
 
-    write_atomically(facts, write)
+    write_atomically(folder.facts, write)
     return decoded
+
+
+@contextmanager
+def _read_facts(file: Path) -> Iterator[Mapping[str, Any]]:
+    """What was found out as images were decoded."""
+    with open(file, "rb") as content:
+        try:
+            kept = np.load(content, allow_pickle=False)
+        except (ValueError, BadZipFile) as error:
+            raise damaged_checkpoint(file, error) from error
+        yield kept
 
 
 def _refuse_other_images(manifest: Manifest, images_dir: Path, folder: RunFolder, digests: ByteArray) -> None:
@@ -241,7 +250,7 @@ def given_labels(manifest: Manifest, files: IntArray, rows: IntArray, config: Fi
     )
 
 
-def _index_digest(manifest: Manifest) -> str:
+def index_digest(manifest: Manifest) -> str:
     """Digest of every row's path, label, golden label with its chance and draw, and group."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([manifest.paths.to_pylist(), manifest.labels.to_pylist()]).encode())
@@ -253,6 +262,6 @@ def _index_digest(manifest: Manifest) -> str:
 
 def data_fingerprint(manifest: Manifest, decoded: Decoded) -> str:
     """Digest of every row's path, label, golden label, group and file content: equal data, equal fingerprint."""
-    digest = hashlib.blake2b(_index_digest(manifest).encode(), digest_size=16)
+    digest = hashlib.blake2b(index_digest(manifest).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(decoded.digests).tobytes())
     return digest.hexdigest()

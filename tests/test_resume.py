@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from labelclean.results import verdicts
+from labelclean.results import claim, verdicts
 from labelclean.results.run_folder import RunFolder, read_history, read_run
 from labelclean.train import device, loop, trainer
 from labelclean.train.checkpoint import Checkpoint
@@ -63,6 +64,24 @@ class StepClock:
 
     def perf_counter(self) -> float:
         return self.now
+
+
+def stop(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def stop_after_one(unlink: Callable[..., None]) -> Callable[..., None]:
+    """An interrupt at the second file that is to go from a checkpoint, but not for its lock."""
+    gone: list[Path] = []
+
+    def unlink_one(self: Path, missing_ok: bool = False) -> None:
+        if self.parent.name == "checkpoint" and self.name != "lock":
+            gone.append(self)
+            if len(gone) > 1:
+                raise KeyboardInterrupt
+        unlink(self, missing_ok=missing_ok)
+
+    return unlink_one
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -203,17 +222,99 @@ def test_how_a_run_trains_may_change_until_it_has(data: Path, tmp_path: Path, ru
     assert read_run(RunFolder(out))["training"]["batch_size"] == 8
 
 
-def test_other_labels_are_refused(data: Path, tmp_path: Path, run: Run):
+@pytest.mark.parametrize("decoded", [True, False])
+@pytest.mark.parametrize("other", ["label", "golden", "group", "column"])
+def test_another_index_is_refused(data: Path, tmp_path: Path, run: Run, decoded: bool, other: str):
+    """Also before anything was decoded, and where the column is not named again that was read."""
+    out, table = tmp_path / "run", pd.read_csv(data / "labels.csv")
+    backwards = table["label"].to_numpy()[::-1]
+    table = table.assign(second=backwards, golden="", group=[f"g{row}" for row in range(len(table))])
+    table.to_csv("labels.csv", index=False)
+    column = ("--label-column", "second") if other == "column" else ()
+    with pytest.MonkeyPatch.context() as patch:
+        if decoded:
+            interrupt_after(patch, "save_round")
+        else:
+            patch.setattr("labelclean.inputs.decode_all", stop)
+        assert run(*fit_words(data, out, *column, index=Path("labels.csv")))[0] == 130
+    if other != "column":
+        table.loc[0, other] = {"label": "apple", "golden": table.loc[1, "label"], "group": "g1"}[other]
+    table.to_csv("other.csv", index=False)
+    code, _, err = run(*fit_words(data, out, "--resume", index=Path("other.csv")))
+    assert code == 1
+    assert "another index" in err
+    # the unfinished run is still there
+    assert run(*fit_words(data, out, "--resume", *column, index=Path("labels.csv")))[0] == 0
+
+
+def test_what_no_settings_vouch_for_is_not_carried_on(data: Path, small_run: Path, tmp_path: Path, run: Run):
+    """As where the clearing of a checkpoint was stopped: what it left is of other weights and other labels."""
+    out = tmp_path / "run"
+    Path("labels.csv").write_text((data / "labels.csv").read_text().replace("00.png,brick", "00.png,apple"))
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        assert run(*fit_words(data, out, "--seed", 5, index=Path("labels.csv")))[0] == 130
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claim.shutil, "rmtree", stop)
+        patch.setattr(Path, "unlink", stop_after_one(Path.unlink))
+        assert run(*fit_words(data, out, "--overwrite"))[0] == 130
+    left = {path.name for path in (out / "checkpoint").iterdir()}
+    assert {"features.safetensors", "round.pt", "images.u8"} <= left
+    assert run(*fit_words(data, out, "--resume"))[0] == 0
+    assert_same_run(small_run, out)
+
+
+@pytest.mark.parametrize("file", ["round.pt", "features.safetensors", "decoded.npz"])
+def test_a_damaged_checkpoint_is_told(data: Path, tmp_path: Path, run: Run, file: str):
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, "save_round")
         assert run(*fit_words(data, out))[0] == 130
-    Path("labels.csv").write_text((data / "labels.csv").read_text().replace("00.png,brick", "00.png,apple"))
-    code, _, err = run(*fit_words(data, out, "--resume", index=Path("labels.csv")))
-    assert code == 1
-    assert "another index" in err
-    # the unfinished run is still there
+    content = (out / "checkpoint" / file).read_bytes()
+    (out / "checkpoint" / file).write_bytes(content[: len(content) // 2])
+    code, _, err = run(*fit_words(data, out, "--resume"))
+    assert (code, "Traceback" in err) == (1, False)
+    assert f"{file}: the unfinished run cannot be read" in " ".join(err.split())
+    assert "Start anew with --overwrite" in " ".join(err.split())
+
+
+def test_files_of_two_runs_never_stand_beside_each_other(data: Path, small_run: Path, tmp_path: Path, run: Run):
+    """Stopped while its files take the places of an earlier run's, a run has no verdicts until it is resumed."""
+    out = tmp_path / "run"
+    assert run(*fit_words(data, out, "--seed", 5))[0] == 0
+    moved: list[Path] = []
+    replace = Path.replace
+
+    def replace_one(self: Path, target: Path) -> Path:
+        if self.parent.name == "outcome":
+            if moved and not self.name.startswith("."):
+                raise KeyboardInterrupt
+            moved.extend([] if self.name.startswith(".") else [target])
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replace_one)
+        assert run(*fit_words(data, out, "--overwrite"))[0] == 130
+    assert len(moved) == 1
+    assert not (out / "verdicts.parquet").exists()
+    code, _, err = run("report", out)
+    assert (code, "has not finished" in err) == (1, True)
     assert run(*fit_words(data, out, "--resume"))[0] == 0
+    assert_same_run(small_run, out)
+
+
+def test_seconds_in_all_are_those_of_all_processes(data: Path, tmp_path: Path, run: Run):
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, "save_round")
+        assert run(*fit_words(data, out))[0] == 130
+    path = out / "checkpoint" / "round.pt"
+    kept = torch.load(path, weights_only=True)
+    records = json.loads(kept["history"])
+    records[0]["seconds"] = 5000.0
+    torch.save({**kept, "history": json.dumps(records), "seconds": 300.0}, path)
+    assert run(*fit_words(data, out, "--resume"))[0] == 0
+    assert 5300 < read_run(RunFolder(out))["timings"]["total"] < 5400
 
 
 def test_state_of_another_version_is_refused(data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
@@ -325,7 +426,7 @@ def no_space_for(name: str) -> Callable[[Path, str], None]:
     """Writes text, but only half of the file of that name."""
 
     def put(file: Path, text: str) -> None:
-        full = file.name.startswith(f".{name}") and file.parent.name == "run"
+        full = file.name.startswith(f".{name}") and file.parent.name == "outcome"
         file.write_text(text[: len(text) // 2] if full else text)
         if full:
             no_space()
@@ -366,9 +467,6 @@ def test_disk_full_leaves_nothing_half_written_and_is_mended_by_resume(
     assert code == 1
     assert "No space left" in " ".join(err.split())
     assert "Traceback" not in err
-    left = {path.name for path in out.iterdir()}
-    assert "checkpoint" in left
-    assert left - {"checkpoint"} < RUN_FILES
-    assert "verdicts.parquet" not in left or same_verdicts(small_run, out)
+    assert {path.name for path in out.iterdir()} == {"checkpoint"}
     assert run(*fit_words(data, out, "--resume"))[0] == 0
     assert_same_run(small_run, out)

@@ -198,11 +198,6 @@ def _reserve(handle: int, num_bytes: int) -> None:
     os.ftruncate(handle, num_bytes)
 
 
-def as_unicode(name: str) -> str:
-    """A file's name as text that can be written: bytes in it that are not UTF-8 become \\xe9 and the like."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _read_file(images_dir: Path, name: str) -> bytes:
     path = images_dir / name
     try:

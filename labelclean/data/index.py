@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from labelclean.data.columns import CHANCE_NAME, GOLDEN_NAME, GROUP_NAME, LABEL_NAMES, PATH_NAMES
 from labelclean.data.golden import golden_chances, golden_draws, golden_ids, golden_rows, refuse_given_labels
-from labelclean.data.images import as_unicode
 from labelclean.data.tables import as_strings, find_column, nothing, read_table, usual_column
 from labelclean.errors import ConfigError, InputError, why_unreadable
+from labelclean.files import as_unicode
 from labelclean.records import UNKNOWN, Fault, IntArray, Manifest
 
 COLUMNS = ("paths", "labels", "golden labels", "chances", "groups")

@@ -86,13 +86,15 @@ def write_listing(listing: Listing, out: Path, *, overwrite: bool, reporter: Rep
         for file in (labels, truth):
             refuse_to_replace(file)
     if listing.pixels is not None:
+        for file in (labels, truth):  # of another set, perhaps, whose images are written over
+            file.unlink(missing_ok=True)
         _write_images(listing.pixels, listing.paths, out / "images", reporter)
     paths, given = pa.array(listing.paths, pa.string()), _named(listing.given, listing.class_names)
     write_csv(labels, pa.table({"path": paths, "label": given}))
     if known.any():
         table = pa.table({"path": paths, "label": given, "true_label": _named(listing.true, listing.class_names)})
         write_csv(truth, table.filter(pa.array(known)))
-    elif overwrite:
+    else:
         truth.unlink(missing_ok=True)  # of another set
     return Indexed(
         images=listing.images if listing.pixels is None else out / "images",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from labelclean.errors import ConfigError, FitInterruptedError, LabelcleanError, ResourceError, RunFolderError
+from labelclean.files import as_unicode
 from labelclean.results.run_folder import RUNS, RunFolder, runs_called
 
 
@@ -57,9 +59,10 @@ def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iter
             raise
         except Exception as error:
             if _left_in(folder):
+                place = shlex.quote(str(folder.path))
                 error.add_note(
-                    f"What was done is kept: --resume --out {folder.path} carries on with the same settings, "
-                    f"--overwrite --out {folder.path} starts anew."
+                    f"What was done is kept: --resume --out {place} carries on with the same settings, "
+                    f"--overwrite --out {place} starts anew."
                 )
             raise
         clear_checkpoint(folder)
@@ -68,10 +71,13 @@ def claim(out: Path | None, name: str, *, overwrite: bool, resume: bool) -> Iter
 def clear_checkpoint(folder: RunFolder) -> None:
     """Take away what there is to resume; the folder with the lock goes when the lock is given back.
 
+    The settings go first: where this is stopped, nothing that is left is taken for the work of a run.
+
     Raises:
         ResourceError: it cannot be removed.
     """
     try:
+        folder.settings.unlink(missing_ok=True)
         for path in _left_in(folder):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
@@ -87,7 +93,7 @@ def _newest_unfinished(name: str) -> RunFolder:
     unfinished = [
         run
         for run in runs_called(re.escape(name))
-        if run.is_unfinished and _name_within(run) in (name, None) and not _is_in_use(run)
+        if run.is_unfinished and _name_within(run) in (as_unicode(name), None) and not _is_in_use(run)
     ]
     if not unfinished:
         busy = next((run for run in runs_called(re.escape(name)) if run.is_unfinished), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,41 @@ class RunFolder:
         return self.checkpoint / "subject"
 
     @property
+    def settings(self) -> Path:
+        """In the checkpoint, those of the unfinished run; without them nothing else in there counts."""
+        return self.checkpoint / "config.toml"
+
+    @property
+    def index(self) -> Path:
+        """In the checkpoint, a digest of the index with its golden labels."""
+        return self.checkpoint / "index"
+
+    @property
+    def images(self) -> Path:
+        """In the checkpoint, the decoded images."""
+        return self.checkpoint / "images.u8"
+
+    @property
+    def facts(self) -> Path:
+        """In the checkpoint, what was found out as they were decoded."""
+        return self.checkpoint / "decoded.npz"
+
+    @property
+    def outcome(self) -> RunFolder:
+        """In the checkpoint, where the files of the finished run are written, before they take their places."""
+        return RunFolder(self.checkpoint / "outcome")
+
+    def publish(self) -> None:
+        """Put the files of the finished run in their places, the verdicts last: they make it a finished one.
+
+        Those of an earlier run go first. So whatever ends this, the files that are there belong together, or there are
+        no verdicts.
+        """
+        self.verdicts.unlink(missing_ok=True)
+        for own, new in reversed(list(zip(self.files, self.outcome.files, strict=True))):
+            new.replace(own)
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether a fit has begun here and not ended; other tools have folders called checkpoint too."""
         return self.lock.exists() or self.version.exists()
@@ -105,7 +141,8 @@ def open_run(path: Path | None) -> RunFolder:
     if folder.is_unfinished:
         raise RunFolderError(
             f"{path}: this run has not finished",
-            hint=f"Repeat its fit command with --resume --out {path} (and without --overwrite) to carry on.",
+            hint=f"Repeat its fit command with --resume --out {shlex.quote(str(path))} (and without --overwrite) to "
+            "carry on.",
         )
     cause = "no verdicts.parquet in it" if path.is_dir() else "not a folder" if path.exists() else "no such folder"
     raise RunFolderError(f"{path}: {cause}", hint="Name the folder of a run that fit has written.")

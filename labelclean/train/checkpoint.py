@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from labelclean.errors import damaged_checkpoint
 from labelclean.files import write_atomically
 from labelclean.records import FloatArray, RoundRecord
 from labelclean.train.frozen import FrozenFeatures
@@ -52,8 +54,17 @@ class Checkpoint:
         self.round_file = folder / "round.pt"
 
     def load_features(self) -> FrozenFeatures | None:
-        """The frozen features, where they were computed before."""
-        return FrozenFeatures(**load_file(self.features_file)) if self.features_file.exists() else None
+        """The frozen features, where they were computed before.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        if not self.features_file.exists():
+            return None
+        try:
+            return FrozenFeatures(**load_file(self.features_file))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise damaged_checkpoint(self.features_file, error) from error
 
     def save_features(self, features: FrozenFeatures) -> None:
         """Keep the frozen features."""
@@ -72,10 +83,17 @@ class Checkpoint:
         self._write(self.round_file, lambda file: torch.save(state, file))
 
     def load_round(self) -> KeptRound | None:
-        """The round that was kept last; None: there is none."""
+        """The round that was kept last; None: there is none.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
         if not self.round_file.exists():
             return None
-        state = torch.load(self.round_file, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.round_file, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+            raise damaged_checkpoint(self.round_file, error) from error
         history = [RoundRecord(**{**entry, "guards": tuple(entry["guards"])}) for entry in json.loads(state["history"])]
         return KeptRound(
             number=state["number"],
@@ -84,6 +102,11 @@ class Checkpoint:
             learner=state["learner"],
             history=history,
         )
+
+    def clear(self) -> None:
+        """Take away what was computed."""
+        for file in (self.round_file, self.features_file):
+            file.unlink(missing_ok=True)
 
     def _write(self, file: Path, write: Callable[[Path], None]) -> None:
         def write_part(part: Path) -> None:

@@ -29,6 +29,10 @@ LOADED_ROWS = 4096
 """Images that are copied to a GPU together."""
 
 
+DEVICES = ("cpu", "cuda", "mps")
+"""Kinds on which the networks may run."""
+
+
 def choose_device(name: str) -> torch.device:
     """auto: CUDA, then MPS, then the CPU.
 
@@ -39,6 +43,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise ValueError(f"it is none of {', '.join(DEVICES)}")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigError(

@@ -23,7 +23,7 @@ from labelclean.records import (
     of_label,
 )
 from labelclean.train.loop import LoopResult
-from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, nearest, outlier_scores
+from labelclean.train.neighbors import NUM_NEAREST, duplicate_groups, join_large_groups, nearest, outlier_scores
 from labelclean.tssd.division import bin_rows
 from labelclean.tssd.level import mean_opinion
 from labelclean.tssd.numbers import correct_prior, sigmoid
@@ -168,7 +168,8 @@ def _compare_pictures(
     members = in_company(groups)
     if len(members):
         near[members], similarities[members] = nearest(pictures, members, near.shape[1], device=device)
-    return scores, duplicate_groups(near, similarities, pixels, rows, files)
+    groups_of_doubles = duplicate_groups(near, similarities, pixels, rows, files)
+    return scores, join_large_groups(groups_of_doubles, pictures, pixels, rows, device=device)
 
 
 def _average(result: LoopResult, name: str) -> FloatArray:

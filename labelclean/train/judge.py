@@ -5,13 +5,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from labelclean.config import FitConfig
-from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, Labels, Streams, View, of_label
+from labelclean.records import (
+    EPSILON,
+    UNKNOWN,
+    BoolArray,
+    Division,
+    FloatArray,
+    IntArray,
+    Labels,
+    Streams,
+    View,
+    of_label,
+)
 from labelclean.train.scan import Scan
 from labelclean.tssd.division import chance_signs, divide, most_trusted
 from labelclean.tssd.level import ENOUGH_SEEN, Opinion, hear_channel, hear_channel_of_few
@@ -192,7 +204,7 @@ class Judge:
     def _remember(self, probs: FloatArray) -> None:
         self.num_rounds += 1
         self.hits += probs.argmax(axis=1) == self.labels.given
-        self.losses -= np.log(of_label(probs, self.labels.given) + EPSILON)
+        self.losses += _loss(probs, self.labels.given)
 
     def _streams(self, views: tuple[View, ...], rng: np.random.Generator) -> Streams:
         labels = self.labels
@@ -229,8 +241,8 @@ class Judge:
             "p_loss": log_odds(assessment.streams.p_loss),
             "p_feature": log_odds(assessment.streams.p_feature),
             "p_meta": log_odds(assessment.purified.p_meta),
-            "agreement": np.mean([view.agreement for view in views], axis=0),
-            "loss": -np.log(of_label(views[-1].probs, self.labels.given) + EPSILON),
+            "agreement": _mean_where_known([view.agreement for view in views]),
+            "loss": _loss(views[-1].probs, self.labels.given),
             "prior": assessment.consensus.prior,
         }
         before = self.means
@@ -267,3 +279,15 @@ class Judge:
             guesses=state["guesses"],
             weights=state["weights"],
         )
+
+
+def _loss(probs: FloatArray, labels: IntArray) -> FloatArray:
+    """Cross-entropy of the labels in nats, not below 0, (N,)."""
+    return np.asarray(-np.log(np.clip(of_label(probs, labels), EPSILON, 1)))
+
+
+def _mean_where_known(values: Sequence[FloatArray]) -> FloatArray:
+    """Mean of what several views know, NaN where none does, (N,) each -> (N,)."""
+    table = np.stack(values)
+    known = ~np.isnan(table)
+    return np.asarray(np.where(known, table, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan))

@@ -56,6 +56,7 @@ class LoopResult:
         history: a record per round of all stages.
         learner: with the fitted networks or heads.
         judge: who judged the rows; heads are always cross-fitted.
+        seconds_before: that rounds took in processes that were interrupted.
         forward_passes, backward_passes: images that went through a backbone, each way, or were compared with patches.
     """
 
@@ -64,6 +65,7 @@ class LoopResult:
     history: list[RoundRecord] = field(default_factory=list)
     learner: Learner | None = None
     judge: str = "crossfit"
+    seconds_before: float = 0.0
     forward_passes: int = 0
     backward_passes: int = 0
 
@@ -228,6 +230,7 @@ class RoundLoop:
         """Go on where an interrupted run was kept."""
         result = self.result
         result.history = kept.history
+        result.seconds_before = kept.seconds + sum(record.seconds for record in kept.history)
         for place, judge in enumerate(result.judges):
             prefix = f"{place}/"
             own = {name.removeprefix(prefix): array for name, array in kept.arrays.items() if name.startswith(prefix)}

@@ -187,6 +187,37 @@ def duplicate_groups(
     return groups
 
 
+def join_large_groups(
+    groups: IntArray, features: FloatArray, pixels: ByteArray, image_rows: IntArray, *, device: torch.device | None
+) -> IntArray:
+    """Groups of doubled pictures, of which large ones that show the same picture are one, (N,).
+
+    Rows that have enough copies to fill their nearest neighbours with never see that there are more.
+
+    Args:
+        groups: as `duplicate_groups` numbers them, (N,).
+        features: unit norm, (N, D).
+        pixels, image_rows: as there.
+        device: where it is a CUDA device, that one searches.
+    """
+    while True:
+        numbers, firsts, sizes = np.unique(groups, return_index=True, return_counts=True)
+        large = firsts[(numbers != UNKNOWN) & (sizes > NUM_NEAREST)]
+        if len(large) < 2:
+            return groups
+        near, similarities = nearest(features[large], np.arange(len(large)), NUM_NEAREST, device=device)
+        same = duplicate_groups(near, similarities, pixels, image_rows[large], np.arange(len(large)))
+        if (same == UNKNOWN).all():
+            return groups
+        renamed = np.arange(int(groups.max()) + 1)
+        for number in np.unique(same[same != UNKNOWN]):
+            joined = groups[large[same == number]]
+            renamed[joined] = joined.min()
+        places = np.unique(renamed[groups[groups != UNKNOWN]], return_inverse=True)[1]
+        groups = groups.copy()
+        groups[groups != UNKNOWN] = places
+
+
 def _look_alike(pairs: IntArray, pixels: ByteArray, image_rows: IntArray) -> BoolArray:
     """Whether the thumbnails of each pair of rows are nearly the same, (P, 2) -> (P,)."""
     if not len(pairs):
