@@ -363,6 +363,21 @@ def test_too_few_golden_rows_say_what_they_can_show():
     assert caught.value.hint.startswith("Check more rows")  # 60 would do, if they were right
 
 
+def test_golden_rows_are_kept_by_their_label_wherever_they_stand():
+    """Row 0 is golden and wrong, above the cut; below it are 40 such rows, a golden one that is right, and another."""
+    p_meta = np.concatenate([np.linspace(0.99, 0.9, 200), np.full(40, 0.3), [0.1, 0.2]])
+    is_golden = np.concatenate([np.arange(200) % 2 == 0, np.ones(41, dtype=bool), [False]])
+    p_clean = np.where(is_golden, 1.0, p_meta)
+    p_clean[[0, *range(200, 240)]] = 0.0
+    kept, _ = cut_at(p_meta, p_clean, is_golden, precision=0.9)
+    assert kept.tolist() == [False] + [True] * 199 + [False] * 40 + [True, False]
+    everyone = np.ones(len(p_meta), dtype=bool)
+    known = (np.arange(len(p_meta)) > 100).astype(float)
+    kept, cut = cut_at(p_meta, known, everyone, precision=0.99)  # nothing is left to be said of others
+    assert kept.tolist() == (known > 0).tolist()
+    assert cut.precision == 1
+
+
 def test_golden_rows_that_are_all_wrong_show_nothing():
     p_clean = np.array([0.9, 0.0, 0.8, 0.0])
     with pytest.raises(InputError, match=r"at any cut is 0\.000$"):

@@ -12,7 +12,7 @@ import torch
 from labelclean.config import FitConfig
 from labelclean.data.images import Decoded
 from labelclean.inputs import given_labels
-from labelclean.records import UNKNOWN, BoolArray, FloatArray, IntArray, Labels, SilentReporter, View
+from labelclean.records import UNKNOWN, Bin, BoolArray, FloatArray, IntArray, Labels, SilentReporter, View
 from labelclean.train import loop as loops
 from labelclean.train.backbone import prepare_backbone
 from labelclean.train.checkpoint import Checkpoint
@@ -232,3 +232,47 @@ def test_groups_of_the_index_and_equal_files_are_kept_together():
         assert len(set(labels.groups[pair])) == len(set(labels.fold[pair])) == 1
     np.testing.assert_array_equal(labels.given, manifest.label_ids[rows])
     assert set(labels.fold) == set(range(FitConfig().folds))
+
+
+@pytest.mark.parametrize(("judge", "pretrained"), [("peer", True), ("self", False), ("crossfit", False)])
+def test_judges_of_fine_tuning_know_what_the_stage_before_saw(
+    tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, judge: str, pretrained: bool
+):
+    started: list[tuple[Judge, dict[str, Any]]] = []
+    start = Judge.start_stage
+
+    def watched(self: Judge, anchor: Scan | None, **known: Any) -> None:
+        start(self, anchor, **known)
+        started.extend([(self, known)] if anchor is not None else [])
+
+    monkeypatch.setattr(Judge, "start_stage", watched)
+    monkeypatch.setattr(loops, "trains_as_usual", lambda *_, **__: not pretrained)
+    loop_of(labels_of(TRUTH), tmp_path / "run", weights=weights if pretrained else "none", judge=judge).run()
+    judges, known = zip(*started, strict=True)
+    assert len(judges) == (2 if judge == "peer" else 1)
+    assert all((one.unswayed is not None) == pretrained for one in judges)
+    assert all(one.unswayed is judges[0].unswayed for one in judges)
+    assert all(told == {"from_scratch": not pretrained, "by_resistance": judge == "self"} for told in known)
+
+
+def test_history_tells_what_a_round_found(tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch):
+    found: list[tuple[Scan, Assessment]] = []
+    assess = Judge.assess
+
+    def watched(self: Judge, scan: Scan, *, rng: np.random.Generator) -> Assessment:
+        found.append((scan, assess(self, scan, rng=rng)))
+        return found[-1][1]
+
+    monkeypatch.setattr(Judge, "assess", watched)
+    given = np.where(np.arange(NUM_ROWS) % 7 == 0, (TRUTH + 1) % 3, TRUTH)
+    history = loop_of(labels_of(given), tmp_path / "run", weights=weights).run().history
+    for record, (scan, assessment) in zip(history, found, strict=True):
+        bins = assessment.division.bins
+        shares = record.share_positive, record.share_negative, record.share_uncertain
+        assert shares == pytest.approx([(bins == part).mean() for part in Bin])
+        assert record.share_accepted == pytest.approx(assessment.purified.accepted.mean())
+        of_streams = assessment.streams.p_loss, assessment.streams.p_feature, assessment.purified.p_meta
+        rates = record.noise_rate_loss, record.noise_rate_feature, record.noise_rate
+        assert rates == pytest.approx([1 - p.mean() for p in of_streams])
+        assert record.agreement == pytest.approx((scan.probs.argmax(axis=1) == given).mean())
+        assert len({*shares, *rates}) > 4

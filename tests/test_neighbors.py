@@ -11,7 +11,14 @@ from PIL import Image
 
 from labelclean.records import UNKNOWN, ByteArray, FloatArray, IntArray
 from labelclean.train import neighbors
-from labelclean.train.neighbors import duplicate_groups, nearest, outlier_scores, thumbnails, unit_norm
+from labelclean.train.neighbors import (
+    duplicate_groups,
+    join_large_groups,
+    nearest,
+    outlier_scores,
+    thumbnails,
+    unit_norm,
+)
 
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -203,6 +210,24 @@ def test_pairs_beyond_a_block_are_compared_too(monkeypatch: pytest.MonkeyPatch):
     rows = (np.arange(20) ^ 1)[:, None]
     groups = duplicate_groups(rows, np.full((20, 1), 0.99), pixels, np.arange(20), np.arange(20))
     np.testing.assert_array_equal(groups, np.arange(20) // 2)
+
+
+def test_copies_that_fill_their_lists_with_each_other_are_one_group():
+    """Three sets of seven copies, of which the first and the last show the same picture in two encodings, and a pair."""
+    kinds = np.repeat([0, 1, 2, 3], [7, 7, 7, 2])
+    shows = [picture(0), picture(1), reencoded(picture(0)), picture(3)]
+    pixels = np.stack([shows[kind] for kind in kinds])
+    directions = unit_norm(np.array([[1, 0, 0], [0, 1, 0], [1, 0.01, 0], [0, 0, 1]], dtype=np.float32))
+    features = directions[kinds]
+    rows = np.array(
+        [[other for other in np.flatnonzero(kinds == kinds[row]) if other != row][:1] * 5 for row in range(23)]
+    )
+    found = duplicate_groups(rows, np.full((23, 5), 0.999), pixels, np.arange(23), np.arange(23))
+    assert len(np.unique(found)) == 4
+    joined = join_large_groups(found, features, pixels, np.arange(23), device=None)
+    assert joined.tolist() == [0] * 7 + [1] * 7 + [0] * 7 + [2] * 2
+    alone = np.full(23, UNKNOWN)
+    assert join_large_groups(alone, features, pixels, np.arange(23), device=None).tolist() == alone.tolist()
 
 
 def test_copies_of_copies_are_one_group():

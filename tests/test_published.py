@@ -363,6 +363,24 @@ def test_what_a_set_does_not_have_is_refused(
     assert cause in " ".join(errors.split())
 
 
+def test_an_index_never_names_the_pictures_of_another_set(
+    run: Run, cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stopped while the pictures of an earlier one are written over, there is no index until it is made again."""
+    index(run, "cifar10", cifar)
+    indexed = tmp_path / "indexed"
+    assert (indexed / "labels.csv").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", stopped)
+        assert run("index", "cifar10", cifar, "--out", indexed, "--overwrite")[0] == 130
+    assert not (indexed / "labels.csv").exists()
+    assert not (indexed / "truth.csv").exists()
+
+
+def stopped(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_index_is_not_overwritten_unasked(run: Run, clothing1m: Path, tmp_path: Path):
     words = ("index", "clothing1m", clothing1m, "--out", tmp_path / "out")
     assert run(*words)[0] == 0

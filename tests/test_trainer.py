@@ -212,6 +212,89 @@ def test_training_learns(spec: BackboneSpec):
     assert (scan.probs.argmax(axis=1) == LABELS).mean() > 0.9
 
 
+def test_a_batch_is_augmented_and_mixed(spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch):
+    """Images, targets and weights alike, and by the half at most."""
+    monkeypatch.setattr(trainer, "augment", lambda images, _: images + 1000)
+    lesson = lesson_of(LABELS, labelled=np.arange(NUM_ROWS) % 4 > 0)
+    rows = np.array([3, 7, 11, 0, 22])
+    shares = []
+    for seed in range(20):
+        learner, again = learner_of(spec, mixup=0.7), np.random.default_rng(seed)
+        taught = trainer.Taught(lesson.targets, lesson.weights, lesson.labelled)
+        batch = learner._batch(rows, taught, Stint(seed, CPU))
+        share = again.beta(0.7, 0.7)
+        shares.append(share)
+        share, order = max(share, 1 - share), again.permutation(len(rows))
+        plain = learner.images.batch(rows) + 1000
+        targets, weights = torch.from_numpy(lesson.targets[rows]), torch.from_numpy(lesson.weights[rows])
+        for found, values in zip(batch, (plain, targets, weights), strict=False):
+            torch.testing.assert_close(found, share * values + (1 - share) * values[order])
+        assert batch.believed.tolist() == lesson.labelled[rows].tolist()
+    assert min(shares) < 0.5 < max(shares)
+    unmixed = learner_of(spec, mixup=0.0)._batch(rows, taught, Stint(0, CPU))
+    torch.testing.assert_close(unmixed.images, plain)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_steps_are_made_as_the_schedule_says(spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch, bf16: bool):
+    """Rate, decay, clipping and number format; the loss that is told is that of all rows."""
+    learner = learner_of(spec, "self")
+    learner.bf16 = bf16
+    (network,) = learner.networks
+    (group,) = network.optimizer.param_groups
+    assert (group["weight_decay"], group["momentum"], group["nesterov"]) == (5e-4, 0.9, True)
+    rates, norms, formats, losses = [], [], set(), []
+    step, clip, train_step = network.optimizer.step, torch.nn.utils.clip_grad_norm_, learner._step
+
+    def watched_step(*_: Any) -> None:
+        rates.append(group["lr"])
+        norms.append(float(torch.cat([p.grad.flatten() for p in network.model.parameters()]).norm()))
+        step()
+
+    def watched_clip(parameters: Any, norm: float) -> Any:
+        assert norm == 5
+        return clip(parameters, 0.01)
+
+    def watched(*content: Any) -> torch.Tensor:
+        losses.append(train_step(*content))
+        return losses[-1]
+
+    conv = next(layer for layer in network.model.modules() if isinstance(layer, torch.nn.Conv2d))
+    conv.register_forward_hook(lambda *seen: formats.add(seen[-1].dtype))
+    monkeypatch.setattr(network.optimizer, "step", watched_step)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched_clip)
+    monkeypatch.setattr(learner, "_step", watched)
+    learner.train([lesson_of(LABELS)], advance=ignore)
+    assert rates == [learner.schedule.rate(number) for number in range(3)]
+    assert max(norms) < 0.0101
+    assert formats == {torch.bfloat16 if bf16 else torch.float32}
+    assert learner.train_loss == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+
+
+def test_the_averages_are_what_is_left_of_the_networks(spec: BackboneSpec):
+    learner = learner_of(spec)
+    learner.train([lesson_of(LABELS)], advance=ignore)
+    left = learner.tensors()
+    for place, network in enumerate(learner.networks):
+        for name, value in network.average.state_dict().items():
+            assert torch.equal(left[f"networks.{place}.{name}"], value)
+    assert not same_tensors(learner.networks[0].average, learner.networks[0].model)
+
+
+def test_layers_draw_on_where_a_round_was_stopped():
+    """A stint that is taken up draws what it would have drawn."""
+    straight = Stint(0, CPU)
+    torch.rand(3)
+    state = straight.state()
+    expected = torch.rand(3), straight.rng.random(), torch.rand(1, generator=straight.augmenting)
+    other = Stint(5, CPU)
+    other.restore(state)
+    found = torch.rand(3), other.rng.random(), torch.rand(1, generator=other.augmenting)
+    assert torch.equal(found[0], expected[0])
+    assert found[1] == expected[1]
+    assert torch.equal(found[2], expected[2])
+
+
 def test_loss_has_three_parts_of_which_the_second_is_ramped(spec: BackboneSpec):
     learner = learner_of(spec, steps=(10, 10), lambda_u=3.0, lambda_r=0.5)
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
