@@ -213,7 +213,7 @@ def test_pairs_beyond_a_block_are_compared_too(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_copies_that_fill_their_lists_with_each_other_are_one_group():
-    """Three sets of seven copies, of which the first and the last show the same picture in two encodings, and a pair."""
+    """Three sets of seven copies, the first and the last of one picture in two encodings, and a pair."""
     kinds = np.repeat([0, 1, 2, 3], [7, 7, 7, 2])
     shows = [picture(0), picture(1), reencoded(picture(0)), picture(3)]
     pixels = np.stack([shows[kind] for kind in kinds])
