@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ from labelclean.train.folds import assign_folds
 
 NUM_NAMES = 20
 """Classes that are named in a note."""
+
+BYTES_OF_A_SCORE = 460
+"""That the arrays of a round take for each row and class, with many classes; see docs/method.md."""
 
 IMAGES_COMPARED = 64
 """Files that an interrupted run has decoded are compared with those that are there now: so many of them."""
@@ -87,6 +91,7 @@ def read_inputs(
     rows = judged_rows(manifest, decoded.faults)
     _note_rows(manifest, images_dir, decoded.faults, reporter)
     _note_classes(manifest, rows, reporter)
+    _note_memory(len(rows), len(manifest.class_names), reporter)
     files = decoded.files[rows]
     return Inputs(manifest, decoded, rows, files, given_labels(manifest, files, rows, config))
 
@@ -149,6 +154,24 @@ def _note_classes(manifest: Manifest, rows: IntArray, reporter: Reporter) -> Non
     alike = [" and ".join(map(repr, same)) for same in alike_classes(manifest.class_names)]
     if alike:
         reporter.note(f"classes that differ only by {DIFFERENCES}: {_some(alike, '; ')}")
+
+
+def _note_memory(num_rows: int, num_classes: int, reporter: Reporter) -> None:
+    """Say where the arrays of a round will not fit: the system would end the run, hours later and without a word."""
+    needed, there = BYTES_OF_A_SCORE * num_rows * num_classes, physical_memory()
+    if there is not None and needed > there:
+        reporter.note(
+            f"a round will take about {needed / 2**30:,.0f} GiB for {num_rows:,} rows of {num_classes:,} classes, this "
+            f"machine has {there / 2**30:,.0f} GiB: judge a part of the rows, or of the classes, at a time"
+        )
+
+
+def physical_memory() -> int | None:
+    """What the machine has, in bytes; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _some(names: Sequence[str], separator: str = ", ") -> str:

@@ -218,6 +218,13 @@ def test_resume_does_not_take_a_run_that_is_worked_on():
         assert chosen(None, "pets", overwrite=False, resume=True).path == Path("runs/pets")
 
 
+def test_resume_tells_of_the_only_run_that_it_is_worked_on():
+    with claim(None, "pets", overwrite=False, resume=False) as working:
+        (working.checkpoint / "state").write_text("")
+        with pytest.raises(RunFolderError, match="runs/pets: another labelclean is at work"):
+            chosen(None, "pets", overwrite=False, resume=True)
+
+
 def test_resume_is_not_confused_by_files_that_vanish(monkeypatch: pytest.MonkeyPatch):
     """Another fit replaces its files while their age is looked up."""
     for path in ("runs/pets", "runs/pets-2"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -82,6 +83,15 @@ def test_module_and_version():
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == (
         f"labelclean {labelclean.__version__}\n"
     )
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_one_like_any_other(tmp_path: Path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    words = [sys.executable, "-m", "labelclean", "--version"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(

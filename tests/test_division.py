@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelclean.records import Bin
-from labelclean.tssd.division import SURE_SHARE, divide, failure_signs, most_trusted
+from labelclean.tssd.division import SURE_SHARE, chance_signs, divide, failure_signs, most_trusted
 
 P, N, U = Bin.CERTAIN_POSITIVE, Bin.CERTAIN_NEGATIVE, Bin.UNCERTAIN
 
@@ -114,3 +114,15 @@ def test_what_cannot_be_divided_is_refused():
         divide(two, two, np.zeros(3, int), trust=0.7, distrust=0.3)
     with pytest.raises(ValueError, match="distrust"):
         divide(two, two, np.zeros(2, int), trust=0.3, distrust=0.7)
+
+
+def test_predictions_that_agree_by_chance_are_told():
+    """Of 600 rows in three classes a third agrees by chance, give or take .019."""
+    labels = np.arange(600) % 3
+    rng = np.random.default_rng(0)
+    assert len(chance_signs(rng.permutation(labels), labels)) == 1
+    for share, told in ((0.05, 1), (0.15, 0), (1.0, 0)):
+        known = np.arange(600) % 100 < 100 * share
+        assert len(chance_signs(np.where(known, labels, rng.permutation(labels)), labels)) == told
+    mostly = np.where(np.arange(600) < 590, 0, 1)  # one class alone is predicted, and is right as often as it is there
+    assert len(chance_signs(np.zeros(600, dtype=int), mostly)) == 1

@@ -243,20 +243,40 @@ def test_what_a_path_that_leads_nowhere_may_mean_is_told(tmp_path: Path):
     images = tmp_path / "images"
     (images / "sub").mkdir(parents=True)
     composed, decomposed = "\u00e9.png", "e\u0301.png"
-    for name in ("sub/a.png", "b.png", composed):
+    for name in ("sub/a.png", "b.png", composed, "sub/d.png"):
         Image.new("RGB", (4, 4)).save(images / name)
-    paths = ["sub\\a.png", "images/b.png", decomposed, "c.png"]
-    manifest = make_manifest(["a"] * 4, paths=paths)
+    (images / "link.png").symlink_to("nowhere.png")
+    paths = ["sub\\a.png", "images/b.png", decomposed, "c.png", " b.png", "d.png", "link.png"]
+    manifest = make_manifest(["a"] * len(paths), paths=paths)
     found = decode_all(manifest, images, tmp_path / "p", size=8, workers=1, reporter=SilentReporter())
     assert {fault.kind for fault in found.faults.values()} == {"missing_file"}
     remedies = [
         "with / in place of \\",
         f"relative to {tmp_path}: give that folder as IMAGES",
         "(Unicode NFC)",
-        "Add the",
+        "no such image. Add the file",
+        "has blanks around it: remove them",
+        f"relative to {images / 'sub'}: give that folder as IMAGES",
+        "this link leads nowhere. Add the file",
     ]
     for row, remedy in enumerate(remedies):
         assert remedy in found.faults[row].message
+
+
+def test_a_name_that_the_system_cannot_have_is_the_fault_of_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As with a locale that is not UTF-8."""
+
+    look_at = Path.stat
+
+    def refuse(self: Path, **options: bool) -> os.stat_result:
+        self.name.encode("ascii")
+        return look_at(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    manifest = make_manifest(["a"], paths=["\u00fc.png"])
+    found = decode_all(manifest, tmp_path, tmp_path / "p", size=8, workers=1, reporter=SilentReporter())
+    assert found.faults[0].kind == "missing_file"
+    assert "Set a locale with UTF-8" in found.faults[0].message
 
 
 def test_as_many_threads_decode_as_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

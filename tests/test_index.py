@@ -132,6 +132,7 @@ def test_missing_and_doubled_columns(read: Read, content: str, options: dict[str
         ("l.csv", "path,label,,\na,b,c,d\n", "columns 3 and 4 have no name"),
         ("l.csv", "path,label\na,caf\u00e9\n".encode("latin1"), "line 2 is not UTF-8"),
         ("l.csv", "path,caf\u00e9\na,b\n".encode("latin1"), "line 1 is not UTF-8"),
+        ("l.csv", "path,label\na,caf\u00e9,c\nd,e\n".encode("latin1"), "line 2 is not UTF-8"),
         ("l.csv", "path,label\na,b\n".encode("utf-16"), "the file is UTF-16"),
         ("l.csv", "path\tlabel\na\tb\n".encode("utf-16"), "the file is UTF-16"),
         ("l.csv", b"\xfe\xff" + "path,label\r\na,b\r\n".encode("utf-16-be"), "the file is UTF-16"),
@@ -327,6 +328,13 @@ def test_folder_that_paths_leave_is_named_as_it_was_given(tmp_path: Path, monkey
     assert read_manifest(Path(), Path("l.csv")).faults[0].message.endswith("Give paths below ./.")
 
 
+def test_a_path_with_a_nul_names_no_file(read: Read, image_folder: Path):
+    manifest = read("l.csv", "path,label\na\0b.png,x\nc.png,y\n")
+    assert (manifest.faults[0].kind, "NUL" in manifest.faults[0].message) == ("missing_file", True)
+    found = decode_all(manifest, image_folder, image_folder / "cache", size=8, workers=1, reporter=SilentReporter())
+    assert found.faults[0] == manifest.faults[0]
+
+
 def test_paths_within_the_folder_are_taken_however_spelt(read: Read, image_folder: Path):
     manifest = read("l.csv", f"path,label\nx/../a,x\n./b,x\n..c,x\n{image_folder}/d,x\n")
     assert not manifest.faults
@@ -463,6 +471,17 @@ def test_a_golden_label_may_say_no_more_than_that_the_given_one_is_wrong(read: R
     golden = write("golden.csv", f"path,golden\na,dress\nb,{label}\n")
     index = read("l.csv", "path,label\na,dress\nb,coat\nc,coat\n", golden=[golden])
     assert index.golden_ids.tolist() == [1, REFUTED, UNKNOWN]
+
+
+def test_whole_numbers_that_became_fractions_are_recognised(read: Read):
+    with pytest.raises(InputError, match=r"'9\.0' \(is it '9'\?\)"):
+        read("l.csv", "path,label,golden\na,9,9.0\nb,12,\n")
+
+
+def test_all_golden_paths_that_are_not_there_are_told_at_once(read: Read, write: Write):
+    golden = write("golden.csv", "path,golden\n" + "".join(f"z{number},x\n" for number in range(8)))
+    with pytest.raises(InputError, match=r"golden\.csv: z0, .*z4, and 3 more: not in the index"):
+        read("l.csv", "path,label\na,x\nb,y\n", golden=[golden])
 
 
 def test_all_golden_labels_that_are_no_class_are_told_at_once(read: Read):

@@ -324,6 +324,34 @@ def test_words_for_no_label_are_classes_with_a_note(data: Path, tmp_path: Path, 
     assert (frame_of(tmp_path / "run")["label"] == "NaN").sum() == 11
 
 
+def test_files_that_are_no_rows_and_too_little_memory_are_told(
+    data: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    for path, label in sound_rows(data).loc[:, ["path", "label"]].itertuples(index=False):
+        (tmp_path / "pictures" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / "images" / path, tmp_path / "pictures" / label / Path(path).name)
+    (tmp_path / "pictures" / "notes.txt").touch()
+    monkeypatch.setattr("labelclean.inputs.physical_memory", lambda: 1000)
+    words = ("fit", tmp_path / "pictures", "--out", tmp_path / "run", "--config", data / "fit.toml")
+    code, _, err = run(*words)
+    told = " ".join(err.split())
+    assert code == 0
+    assert "files passed over: 1, no images by their ending or in no class's folder: notes.txt" in told
+    assert "rows of 3 classes, this machine has 0 GiB: judge a part of the rows" in told
+
+
+def test_labels_at_random_are_told(data: Path, tmp_path: Path, run: Run):
+    """The guard stands in the report; that of labels which mean something does not."""
+    index = sound_rows(data)
+    told = []
+    for name, labels in (("sound", index["label"]), ("random", np.random.default_rng(1).permutation(index["label"]))):
+        index.assign(label=labels).to_csv("labels.csv", index=False)
+        words = ("--effort", "quick", "--weights", data / "weights.safetensors")
+        assert run(*fit_words(data, tmp_path / name, *words, index=Path("labels.csv")))[0] == 0
+        told.append("no better than by chance" in " ".join(run("report", tmp_path / name)[1].split()))
+    assert told == [False, True]
+
+
 def test_classes_that_are_all_in_one_group_are_told(data: Path, tmp_path: Path, run: Run):
     """As where each class is from a source of its own: nothing can say which labels are wrong."""
     index = sound_rows(data)

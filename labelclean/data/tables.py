@@ -150,10 +150,10 @@ def _read(file: Path, suffix: str) -> pa.Table:
         invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",
     )
     read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, skip_rows=num_lines_before)
-    with pa.csv.open_csv(file, read_options=read, parse_options=parse) as head:
-        strings = {name: pa.string() for name in head.schema.names}
-    convert = pa.csv.ConvertOptions(column_types=strings, strings_can_be_null=False)
     with _unheard():
+        with pa.csv.open_csv(file, read_options=read, parse_options=parse) as head:
+            strings = {name: pa.string() for name in head.schema.names}
+        convert = pa.csv.ConvertOptions(column_types=strings, strings_can_be_null=False)
         table = pa.csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
     if table.num_rows < _num_lines(file) - num_lines_before - 1:
         _refuse_open_quotes(file, suffix)
