@@ -121,6 +121,11 @@ def level_as_found(odds: FloatArray, prior: FloatArray, labels: IntArray) -> Flo
     return odds
 
 
+def all_on_topic(prior: FloatArray, labels: IntArray, **about: Any) -> FloatArray:
+    """Probability that a picture shows none of the classes, if all show one, (N,)."""
+    return np.zeros(len(labels))
+
+
 def divide_unguarded(
     p_loss: FloatArray, p_feature: FloatArray, labels: IntArray, *, trust: float, distrust: float
 ) -> Division:
@@ -188,6 +193,7 @@ VARIANTS = (
         name="labels of one picture do not compete",
         stand_ins={"labelclean.train.findings.let_compete": lambda p_clean, *about: p_clean},
     ),
+    Variant(name="every picture shows a class", stand_ins={"labelclean.train.findings.off_topic": all_on_topic}),
     Variant(name="rejected up to one half alone", settings={"reject_precision": 1.0}),
     Variant(name="rejected for the expected F1 alone", settings={"reject_precision": 0.0}),
     Variant(name="one round", settings={"rounds": 1}),

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from benchmarks import ablation, confusions, grid, long_tail, lookalikes, unseen, whole
+from benchmarks import ablation, confusions, grid, long_tail, lookalikes, open_set, unseen, whole
 from benchmarks.cells import lay_out, read_grid
 from benchmarks.lookalikes import mislabel
 from benchmarks.tables import COSTS, FIGURES, as_markdown
@@ -337,6 +337,38 @@ def test_long_tail_is_ever_rarer_and_keeps_what_there_is(empty_folder: Path, mon
     assert part["true_label"].value_counts().to_dict() == {"bee": 40, "001": 20, "ant": 10, "cow": 3}
     assert part.columns.tolist() == table.columns.tolist()
     pd.testing.assert_frame_equal(part, table[table["path"].isin(part["path"])].reset_index(drop=True))
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_strangers_get_labels_of_the_set_and_no_true_one(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, dropped: bool
+):
+    names = np.repeat(["ant", "bee", "cow", "dog"], [200, 100, 100, 100])
+    for folder, labels in (("set", names), ("other", ["x"] * 90), ("third", ["y"] * 10)):
+        Path(folder).mkdir()
+        table = pd.DataFrame({"path": [f"{row}.png" for row in range(len(labels))], "true_label": labels})
+        table.to_csv(f"{folder}/truth.csv", index=False)
+    source = ["--drop", "2"] if dropped else ["--strangers", "other/truth.csv", "third/truth.csv"]
+    words = ["open_set", "set/truth.csv", *source, "--share", "0.2", "--rows", "120", "--out", "part.csv"]
+    monkeypatch.setattr(sys, "argv", words)
+    open_set.main()
+    part = pd.read_csv("part.csv", dtype=str)
+    is_strange = part["true_label"] == "?"
+    known, strange = part[~is_strange], part[is_strange]
+    assert (len(known), len(strange)) == (120, 30 if dropped else 25)  # of the third set there are ten pictures only
+    assert known["true_label"].nunique() == (2 if dropped else 4)
+    assert set(part["label"]) == set(part["symmetric_10"]) == set(known["true_label"])
+    assert (known["label"] == known["true_label"]).all()
+    assert (known["symmetric_10"] != known["true_label"]).sum() == 12
+    assert (strange["label"] == strange["symmetric_10"]).all()
+    assert set(strange["path"].str.split("/").str[0]) == ({"set"} if dropped else {"other", "third"})
+    assert part["path"].is_unique
+    grid_of = '[[data]]\nname = "a"\nimages = "."\nindex = "part.csv"\nnoise = ["column:label"]\n'
+    Path("g.toml").write_text(f'seeds = [0]\nefforts = ["quick"]\n{grid_of}')
+    cell = lay_out(read_grid(Path("g.toml"))[0][0], "column:label", 0, Path())
+    assert cell.class_names == (*sorted(set(known["true_label"])), "?")
+    np.testing.assert_array_equal(cell.true == len(cell.class_names) - 1, is_strange)
+    assert cell.given.max() < len(cell.class_names) - 1
 
 
 def test_stand_ins_do_what_their_names_say():

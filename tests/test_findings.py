@@ -305,6 +305,22 @@ def test_a_label_is_right_only_where_its_picture_shows_a_class(monkeypatch: pyte
     assert found.p_suggested[1] < 0.25 * (1 - plain.p_clean[1]) + 1e-9
 
 
+def test_for_the_intervals_the_streams_know_strangers_too(monkeypatch: pytest.MonkeyPatch):
+    told = {}
+    count = findings._wrong_labels
+
+    def watched(labels: Labels, **known: tuple[FloatArray, ...]) -> rates.WrongLabels:
+        told.update(known)
+        return count(labels, **known)
+
+    monkeypatch.setattr(findings, "_wrong_labels", watched)
+    monkeypatch.setattr(findings, "off_topic", lambda *_, **__: np.full(NUM_ROWS, 0.5))
+    found = findings_of(make_labels(GIVEN))
+    expected = found.p_loss / 2, found.p_feature * 0.65, found.p_clean
+    for way, p in zip(told["ways"], expected, strict=True):
+        np.testing.assert_allclose(way, p)
+
+
 def test_golden_rows_share_what_they_know_with_what_is_off_topic(monkeypatch: pytest.MonkeyPatch):
     """p_clean, p_off_topic and the other classes always sum to one."""
     golden = np.where(np.arange(NUM_ROWS) < 6, (GIVEN + 1) % 3, UNKNOWN)

@@ -66,6 +66,18 @@ def test_worst_rows_are_judged_ones_that_are_likelier_wrong_than_right(finished_
     )
 
 
+def test_no_class_is_named_where_none_is_likelier(finished_run: RunFolder, run: Run):
+    """Row 2, a cat that is suggested to be a dog, shows neither."""
+    verdicts = pq.read_table(finished_run.verdicts)
+    chances = pa.array([0.0, 0.0, 0.99] + [0.0] * 5 + [None, None], pa.float32())
+    verdicts = verdicts.set_column(verdicts.column_names.index("p_off_topic"), "p_off_topic", chances)
+    write_verdicts(finished_run.verdicts, verdicts)
+    summary = summarize(finished_run)
+    assert summary.confusions == (Confusion(given="dog", suggested="cat", num_rows=2),)
+    assert [line.suggested_label for line in summary.worst] == [None, "cat", "cat"]
+    assert "cat     -" in run("report", finished_run.path)[1]
+
+
 def test_worst_rows_are_none_that_a_golden_label_decided(finished_run: RunFolder):
     """Row 0 is golden and wrong; row 1 is likelier wrong than right."""
     for p_clean, rows in ((0.49, [1]), (0.5, [])):

@@ -68,7 +68,7 @@ class GoldenRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confusion:
-    """Rejected rows of one label for which the same other label is suggested."""
+    """Rejected rows of one label for which the same other label is suggested, and is likelier than none."""
 
     given: str
     suggested: str
@@ -77,12 +77,12 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorstRow:
-    """A row whose label is probably wrong."""
+    """A row whose label is probably wrong; suggested_label is None where it is likelier that no class is right."""
 
     row: int
     path: str
     label: str
-    suggested_label: str
+    suggested_label: str | None
     p_clean: float
     verdict: str
 
@@ -194,7 +194,7 @@ def summarize(folder: RunFolder) -> Summary:
     table = read_verdicts(folder.verdicts)
     metadata = read_metadata(table)
     counts = _counts(table["verdict"])
-    judged = table.filter(pa.array(is_judged(table)))
+    judged = _suggesting_classes(table.filter(pa.array(is_judged(table))))
     noise = read_estimate(metadata["noise_rate"])
     assert noise is not None  # every run estimates it
     *earlier, last = read_history(folder)["guards"].to_pylist() or [[]]
@@ -284,6 +284,13 @@ def _worst(judged: pa.Table) -> tuple[WorstRow, ...]:
     lowest = wrong[np.argsort(p_clean[wrong], kind="stable")][:TOP]
     names = [field.name for field in dataclasses.fields(WorstRow)]
     return tuple(WorstRow(**entry) for entry in judged.select(names).take(lowest).to_pylist())
+
+
+def _suggesting_classes(judged: pa.Table) -> pa.Table:
+    """Judged rows with no suggestion where it is likelier that the picture shows none of the classes."""
+    is_class = pc.greater_equal(judged["p_suggested"], judged["p_off_topic"])
+    suggested = pc.if_else(is_class, judged["suggested_label"], pa.scalar(None, pa.string()))
+    return judged.set_column(judged.column_names.index("suggested_label"), "suggested_label", suggested)
 
 
 def _contradicted(judged: pa.Table) -> Contradicted:

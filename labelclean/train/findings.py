@@ -32,6 +32,10 @@ from labelclean.tssd.rates import WrongLabels
 from labelclean.tssd.rejection import is_rejected, rejection_cut
 from labelclean.tssd.verdict_odds import calibrate, let_compete, settle_odds
 
+HALF_HEARTED = 0.7
+"""What one of the ways to count wrong labels makes of the belief that pictures show none of the classes: the streams do
+not know such pictures, and intervals shall tell that there may be fewer of them."""
+
 
 def conclude(
     result: LoopResult,
@@ -65,7 +69,8 @@ def conclude(
     cut = rejection_cut(p_clean[labels.golden == UNKNOWN], precision=config.reject_precision)
     bins = _last_bins(p_loss, p_feature, p_clean, cut=cut, config=config)
     rejected = is_rejected(bins, p_clean, cut)
-    wrong = _wrong_labels(labels, ways=(p_loss, p_feature, p_clean), blind=p_meta)
+    ways = p_loss * (1 - shows_none), p_feature * (1 - HALF_HEARTED * shows_none), p_clean
+    wrong = _wrong_labels(labels, ways=ways, blind=p_meta)
     noise = wrong.share(np.ones(len(rows), dtype=bool))
     assert noise is not None  # there are rows
     by_class = [wrong.share(labels.given == label) for label in range(labels.num_classes)]
