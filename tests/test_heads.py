@@ -147,6 +147,10 @@ def test_head_for_takes_the_output_and_the_given_rows_only():
     lesson.targets[60:] = np.eye(3)[0]
     again, _ = learner.head_for(rows, lesson)
     np.testing.assert_array_equal(weight, again)
+    lesson.weights[30:60] = 1e-6
+    of_half, _ = learner.head_for(rows, lesson)
+    np.testing.assert_allclose(of_half, learner.head_for(np.arange(30), lesson)[0], atol=1e-3)
+    assert np.abs(of_half - weight).max() > 0.01
 
 
 def test_tensors_repeat_the_predictions():

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from labelclean.config import FitConfig
-from labelclean.records import REFUTED, UNKNOWN, FloatArray
+from labelclean.records import REFUTED, UNKNOWN, Bin, FloatArray
 from labelclean.train.heads import FrozenLearner
 from labelclean.train.judge import LEAST_TRUST, Assessment, Judge
+from labelclean.tssd.division import most_trusted
 from labelclean.tssd.level import ENOUGH_SEEN
 from labelclean.tssd.numbers import log_odds, sigmoid
 from labelclean.tssd.resistance import find_resistance
-from labelclean.tssd.streams import Consensus, reach_consensus
+from labelclean.tssd.streams import Consensus, mixture_streams, reach_consensus
 from labelclean.tssd.unteaching import unteach
 from tests.conftest import as_frozen, make_labels
 
@@ -97,6 +98,49 @@ def test_a_refuted_label_is_never_taught_nor_heard(learner_and_judge, from_scrat
         assert (judge.trust[~refuted] > LEAST_TRUST).mean() > 0.6
         run_round(learner, judge)
     assert own < 1e-6  # right as it looks
+
+
+def test_the_first_lesson_knows_the_golden_labels(learner_and_judge):
+    _, judge = learner_and_judge
+    golden = np.where(np.arange(NUM_ROWS) < 50, np.arange(NUM_ROWS) % 3, UNKNOWN)
+    taught = Judge(replace(judge.labels, golden=golden), FitConfig()).lesson.targets.argmax(axis=1)
+    assert (taught[:50] == golden[:50]).all()
+    assert (taught[50:] == judge.labels.given[50:]).all()
+    assert (golden[:50] != judge.labels.given[:50]).any()
+
+
+def test_the_mixture_is_of_mean_losses(learner_and_judge, monkeypatch: pytest.MonkeyPatch):
+    learner, judge = learner_and_judge
+    judge.config = replace(judge.config, streams="mixture")
+    told: list[FloatArray] = []
+
+    def watched(views: Any, given: Any, mean_losses: FloatArray, *, rng: Any) -> Any:
+        told.append(mean_losses)
+        return mixture_streams(views, given, mean_losses, rng=rng)
+
+    monkeypatch.setattr("labelclean.train.judge.mixture_streams", watched)
+    for number in (1, 2):
+        run_round(learner, judge)
+        np.testing.assert_allclose(told[-1], judge.losses / number)
+
+
+def test_without_purification_both_streams_together_accept(learner_and_judge):
+    learner, judge = learner_and_judge
+    judge.config = replace(judge.config, purification=False, trust=0.97, distrust=0.01)
+    found = run_round(learner, judge)
+    p = found.consensus.p_clean
+    np.testing.assert_array_equal(found.purified.accepted, (found.division.bins == Bin.UNCERTAIN) & (p > 0.5))
+    assert (found.purified.accepted & (p < 0.9)).any()
+    np.testing.assert_array_equal(p_meta(found), p)
+
+
+def test_a_random_start_teaches_what_is_trusted_most_in_each_class(learner_and_judge):
+    learner, judge = learner_and_judge
+    judge.start_stage(None, from_scratch=True)
+    found = run_round(learner, judge)
+    trusted = most_trusted(sigmoid(judge.means["p_meta"]), judge.labels.given)
+    np.testing.assert_array_equal(judge.lesson.labelled, trusted)
+    assert (trusted != found.division.positive | found.purified.accepted).any()
 
 
 def test_guesses_are_sharpened_as_the_settings_say(learner_and_judge):

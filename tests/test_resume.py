@@ -367,13 +367,13 @@ def test_other_images_are_refused(data: Path, tmp_path: Path, run: Run, other: s
         interrupt_after(patch, "save_round")
         assert run(*words)[0] == 130
     if other == "other picture":
-        shutil.copy(tmp_path / "images" / "01.png", tmp_path / "images" / "00.png")
+        shutil.copy(tmp_path / "images" / "01.png", tmp_path / "images" / "07.png")
     else:
-        (tmp_path / "images" / "00.png").unlink()
+        (tmp_path / "images" / "07.png").unlink()
     code, _, err = run(*words, "--resume")
     assert code == 1
     cause = "not the image that the unfinished run run has" if other == "other picture" else "gone since run"
-    assert f"00.png: {cause} decoded" in " ".join(err.split())
+    assert f"07.png: {cause} decoded" in " ".join(err.split())
     shutil.copytree(data / "images", tmp_path / "images", dirs_exist_ok=True)
     assert run(*words, "--resume")[0] == 0
 

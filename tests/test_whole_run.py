@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,11 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from labelclean import inputs
+from labelclean.data.images import DIGEST_BYTES, Decoded
+from labelclean.inputs import data_fingerprint
 from labelclean.results.run_folder import RunFolder, read_history
 from labelclean.results.verdicts import read_metadata
 from labelclean.tssd import level, verdict_odds
 from labelclean.tssd.numbers import log_odds
-from tests.conftest import Run
+from tests.conftest import Run, make_manifest
 from tests.pictures import (
     CLASSES,
     FAULTS,
@@ -479,3 +482,18 @@ def test_old_run_is_kept_until_the_new_one_is_done(data: Path, small_run: Path, 
     assert same_verdicts(small_run, out)
     assert run(*fit_words(data, out, "--overwrite", "--seed", 3))[0] == 0
     assert read_metadata(table_of(out))["seed"] == "3"
+
+
+def test_a_fingerprint_is_of_the_index_and_of_what_the_files_hold():
+    manifest = make_manifest(["a", "b"])
+    digests = np.arange(2 * DIGEST_BYTES, dtype=np.uint8).reshape(2, DIGEST_BYTES)
+    same, other = (Decoded(np.empty(0), content, {}) for content in (digests, digests[::-1]))
+    prints = [data_fingerprint(manifest, same), data_fingerprint(manifest, other)]
+    for changes in (
+        {"golden_ids": np.array([0, -1])},
+        {"group_ids": np.array([0, 0])},
+        {"golden_draws": np.array([1, -1])},
+    ):
+        prints.append(data_fingerprint(dataclasses.replace(manifest, **changes), same))
+    assert len(set(prints)) == 5
+    assert data_fingerprint(make_manifest(["a", "b"]), same) == prints[0]
