@@ -120,7 +120,7 @@ def _fit_in(
 
 @contextmanager
 def _cleared_on_failure(folder: RunFolder, *, resume: bool) -> Iterator[None]:
-    """When a new run fails before its images are decoded, or with them, there is nothing to resume."""
+    """When a new run fails before anything is judged, as over its settings or its rows, there is nothing to resume."""
     try:
         yield
     except Exception:

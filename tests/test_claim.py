@@ -223,6 +223,11 @@ def test_resume_tells_of_the_only_run_that_it_is_worked_on():
         (working.checkpoint / "state").write_text("")
         with pytest.raises(RunFolderError, match="runs/pets: another labelclean is at work"):
             chosen(None, "pets", overwrite=False, resume=True)
+    with claim(Path("runs/pets-2"), "pets-2", overwrite=False, resume=False) as other:
+        (other.checkpoint / "state").write_text("")
+        other.subject.write_text("pets-2")
+        with pytest.raises(RunFolderError, match="runs/pets: no unfinished run"):
+            chosen(None, "pets", overwrite=False, resume=True)
 
 
 def test_resume_is_not_confused_by_files_that_vanish(monkeypatch: pytest.MonkeyPatch):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
@@ -33,6 +34,9 @@ MAX_PIXELS = 100_000_000
 
 DIGEST_BYTES = 16
 ROWS_PER_TASK = 64
+FOLDERS_TRIED = 5
+"""Folders below that of the images in which a path that leads nowhere is tried."""
+
 REMEDIES = {
     errno.EACCES: "Check its permissions.",
     errno.EPERM: "Check its permissions.",
@@ -222,10 +226,8 @@ def _read_file(images_dir: Path, name: str) -> bytes:
 
 def _meant_file(images_dir: Path, name: str) -> str:
     """What to do about a path that leads nowhere: what may be meant by it, where such a file is there."""
-    above, raw = (
-        images_dir.resolve().parent,
-        re.sub(r"\\x([0-9a-f]{2})", lambda byte: chr(0xDC00 + int(byte[1], 16)), name),
-    )
+    above = images_dir.resolve().parent
+    raw = re.sub(r"\\x([0-9a-f]{2})", lambda byte: chr(0xDC00 + int(byte[1], 16)), name)  # as Python reads such bytes
     for file, remedy in (
         (images_dir / raw, "Its name is not UTF-8: rename the file."),
         (images_dir / name.strip(), "The path has blanks around it: remove them."),
@@ -237,17 +239,19 @@ def _meant_file(images_dir: Path, name: str) -> str:
         with suppress(OSError, UnicodeEncodeError):  # what takes the place of a path may be no name of a file
             if file.is_file():
                 return remedy
-    below = _folder_below(images_dir, name)
-    if below is not None:
-        return f"The path is relative to {below}: give that folder as IMAGES."
+    for folder in _folders_in(images_dir):
+        with suppress(OSError, UnicodeEncodeError):
+            if (folder / name).is_file():
+                return f"The path is relative to {folder}: give that folder as IMAGES."
     return "Add the file or remove the row."
 
 
-def _folder_below(images_dir: Path, name: str) -> Path | None:
-    """A folder in that of the images in which there is such a file."""
-    with suppress(OSError, UnicodeEncodeError):
-        return next((folder for folder in sorted(images_dir.iterdir()) if (folder / name).is_file()), None)
-    return None
+@lru_cache(maxsize=1)
+def _folders_in(images_dir: Path) -> tuple[Path, ...]:
+    """The first few folders in that of the images; looked up once for all rows."""
+    with suppress(OSError):
+        return tuple(sorted(path for path in images_dir.iterdir() if path.is_dir())[:FOLDERS_TRIED])
+    return ()
 
 
 def _digest(content: bytes) -> ByteArray:

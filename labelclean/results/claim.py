@@ -93,16 +93,16 @@ def _newest_unfinished(name: str) -> RunFolder:
     unfinished = [
         run
         for run in runs_called(re.escape(name))
-        if run.is_unfinished and _name_within(run) in (as_unicode(name), None) and not _is_in_use(run)
+        if run.is_unfinished and _name_within(run) in (as_unicode(name), None)
     ]
     if not unfinished:
-        busy = next((run for run in runs_called(re.escape(name)) if run.is_unfinished), None)
-        if busy is not None:
-            raise _in_use(busy)
         raise RunFolderError(
             f"{RUNS / name}: no unfinished run to resume", hint="Name its folder with --out, or leave out --resume."
         )
-    return max(unfinished, key=_last_worked_on)
+    free = [run for run in unfinished if not _is_in_use(run)]
+    if not free:
+        raise _in_use(unfinished[-1])
+    return max(free, key=_last_worked_on)
 
 
 def _name_within(folder: RunFolder) -> str | None:
