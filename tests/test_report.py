@@ -181,6 +181,9 @@ def test_golden_rows_that_nobody_foresaw_are_listed(finished_run: RunFolder):
     write_verdicts(finished_run.verdicts, verdict_table(manifest, findings, {}, metadata={}))
     golden = summarize(finished_run).golden
     assert golden is not None
+    terminal = Console(width=80, file=io.StringIO(), record=True)
+    terminal.print(summary_view(summarize(finished_run)))
+    assert "are of what is rejected without them" in " ".join(terminal.export_text().split())
     assert (golden.num_rows, golden.num_contradicting, golden.num_foreseen) == (4, 3, 2)
     assert [(line.row, line.label, line.golden) for line in golden.surprises] == [(3, "dog", "cat"), (0, "cat", "dog")]
 

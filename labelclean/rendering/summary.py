@@ -41,11 +41,10 @@ def summary_view(summary: Summary) -> RenderableType:
 def _estimates(summary: Summary) -> Group:
     """What the run expects to be true of itself."""
     table = new_table(("estimate", "fixed"), ("", "right"), ("from", "right"), ("to", "right"), ("of", "left"))
-    by_scores = " by their scores" if summary.golden else ""
     for name, estimate, meaning in (
         ("wrong labels", summary.noise, "all judged rows"),
-        ("precision", summary.precision, f"rows rejected{by_scores}: labels that are wrong"),
-        ("recall", summary.recall, f"wrong labels: those rejected{by_scores}"),
+        ("precision", summary.precision, "wrong labels among rejected rows"),
+        ("recall", summary.recall, "rejected rows among wrong labels"),
     ):
         if estimate is not None:
             limits = percent(estimate.low), percent(estimate.high)
@@ -95,7 +94,8 @@ def _golden(golden: GoldenRows) -> RenderableType:
     """Golden rows against the labels, and against what was thought of the labels without them."""
     text = (
         f"{golden.num_contradicting:,} of {golden.num_rows:,} contradict their label; "
-        f"the meta-classifier, not told, judged {golden.num_foreseen:,} of {golden.num_rows:,} as they do"
+        f"the meta-classifier, not told, judged {golden.num_foreseen:,} of {golden.num_rows:,} as they do; precision and "
+        "recall above are of what is rejected without them"
     )
     if not golden.surprises:
         return remark("Golden rows", text)
