@@ -73,8 +73,9 @@ def test_a_label_that_the_picture_looks_like_speaks_for_a_class():
     assert by_label[0] < by_label[1] - 1
 
 
-def test_of_two_classes_nothing_is_said():
-    assert not Pictures(NUM_ROWS // 5, num_classes=2).off_topic().any()
+def test_of_few_classes_nothing_is_said():
+    assert not Pictures(NUM_ROWS // 5, num_classes=3).off_topic().any()
+    assert Pictures(NUM_ROWS // 5, num_classes=4).off_topic().any()
 
 
 def test_neighbours_that_were_not_found_do_not_count():

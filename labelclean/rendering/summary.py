@@ -94,8 +94,8 @@ def _golden(golden: GoldenRows) -> RenderableType:
     """Golden rows against the labels, and against what was thought of the labels without them."""
     text = (
         f"{golden.num_contradicting:,} of {golden.num_rows:,} contradict their label; "
-        f"the meta-classifier, not told, judged {golden.num_foreseen:,} of {golden.num_rows:,} as they do; precision and "
-        "recall above are of what is rejected without them"
+        f"the meta-classifier, not told, judged {golden.num_foreseen:,} of {golden.num_rows:,} as they do; precision "
+        "and recall above are of what is rejected without them"
     )
     if not golden.surprises:
         return remark("Golden rows", text)

@@ -20,6 +20,9 @@ from scipy.stats import beta
 
 from labelclean.records import EPSILON, BoolArray, FloatArray, IntArray, of_label
 
+FEWEST_CLASSES = 4
+"""With fewer a picture that may show either of two is flat as it is."""
+
 LEAST_FLAT = 0.3
 """Predictions that are less flat show a class."""
 
@@ -48,7 +51,10 @@ LEAST_SHARE = 1e-3
 FLAT = 0.6
 """From where on a prediction is flat, for its neighbours to be looked at."""
 
-SCATTERED, TOGETHER = 1.08, 1.15
+NEAREST = 20
+"""So many of a row's neighbours show whether flat predictions lie together."""
+
+SCATTERED, TOGETHER = 1.15, 1.21
 """How many times flatter the neighbours of flat predictions are than those of middling ones: up to the first the flat
 ones are what is hard to tell for the model, which may lie anywhere, from the second on they surely lie together."""
 
@@ -61,7 +67,7 @@ class Surroundings:
     """Which rows lie near which.
 
     Attributes:
-        rows: that lie nearest in feature space, (N, k).
+        rows: that lie nearest in feature space, nearest first, (N, k).
         found: places that hold a neighbour, (N, k).
     """
 
@@ -73,6 +79,14 @@ class Surroundings:
         count = self.found.sum(axis=1)
         total = np.where(self.found, values[self.rows], 0).sum(axis=1)
         return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+    def nearest(self, most: int) -> Surroundings:
+        """Of each row's neighbours so many at most."""
+        return Surroundings(self.rows[:, :most], self.found[:, :most])
+
+    def among(self, rows: BoolArray) -> Surroundings:
+        """Neighbours that are among some rows, (N,)."""
+        return Surroundings(self.rows, self.found & rows[self.rows])
 
 
 class _Strangers(NamedTuple):
@@ -96,18 +110,18 @@ def off_topic(
     then those about each row. To a row's own evidence adds how likely its label is on a picture of no class. There all
     classes are as frequent as each other, or as they are among all labels: what explains the rows better is taken.
 
-    With two classes every ambiguous picture is flat, and nothing can be told.
+    Where there are so few classes that a picture which is like two of them is like most, nothing can be told.
 
     Args:
         prior: P(true class | image), blind to the given label, (N, K).
         labels: given labels, (N,).
-        neighbor_rows: rows that lie nearest in feature space, (N, k).
+        neighbor_rows: rows that lie nearest in feature space, nearest first, (N, k).
         similarities: cosines to them, (N, k); those that are not above 0 do not count.
         share_wrong: of the labels, as far as their pictures show a class.
     Source: the mixture and its constants are ours; docs/evidence.md tells from which runs.
     """
     num_classes = prior.shape[1]
-    if num_classes < 3:
+    if num_classes < FEWEST_CLASSES:
         return np.zeros(len(labels))
     shares = np.bincount(labels, minlength=num_classes) / len(labels)
     expected = (1 - share_wrong) * of_label(prior, labels) + share_wrong * shares[labels]
@@ -143,7 +157,7 @@ def lie_together(flat: FloatArray, surroundings: Surroundings) -> float:
     Args:
         flat: flatness, (N,).
     """
-    around = surroundings.mean(flat)
+    around = surroundings.nearest(NEAREST).mean(flat)
     is_flat, is_middling = flat > FLAT, (flat > LEAST_FLAT) & (flat <= FLAT)
     of_flat, of_middling = (around[within & ~np.isnan(around)] for within in (is_flat, is_middling))
     if min(len(of_flat), len(of_middling)) < LEAST_ROWS:
@@ -168,9 +182,7 @@ def _strangers(flat: FloatArray, likeness: FloatArray, surroundings: Surrounding
     (gain, share), found = max(((_mix(ratios), ratios) for ratios in fits), key=lambda fit: fit[0])
     ratios = np.zeros(len(flat))
     ratios[in_question] = found
-    chance = _by_place(
-        ratios, share, Surroundings(surroundings.rows, surroundings.found & in_question[surroundings.rows])
-    )
+    chance = _by_place(ratios, share, surroundings.among(in_question))
     return _Strangers(gain=together * gain, chance=together * chance)
 
 
