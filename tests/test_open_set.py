@@ -7,7 +7,7 @@ import pytest
 
 from labelclean.records import FloatArray, IntArray
 from labelclean.tssd.numbers import log_odds, softmax
-from labelclean.tssd.open_set import SCATTERED, TOGETHER, Surroundings, flatness, lie_together, off_topic
+from labelclean.tssd.open_set import NEAREST, SCATTERED, TOGETHER, Surroundings, flatness, lie_together, off_topic
 
 NUM_ROWS, NUM_CLASSES, NUM_NEIGHBORS = 3000, 8, 20
 
@@ -78,6 +78,19 @@ def test_of_few_classes_nothing_is_said():
     assert Pictures(NUM_ROWS // 5, num_classes=4).off_topic().any()
 
 
+def test_sure_neighbours_say_nothing_about_flat_rows():
+    """Half of the strangers' neighbours are pictures that plainly show a class, of which no stranger is one."""
+    pictures = Pictures(NUM_ROWS // 5)
+    plain = np.flatnonzero(pictures.prior.max(axis=1) > 0.99)
+    before = log_odds(pictures.off_topic())[pictures.strange]
+    pictures.near = np.concatenate([pictures.near, pictures.near], axis=1)
+    pictures.near[pictures.strange, NUM_NEIGHBORS:] = plain[:NUM_NEIGHBORS]
+    similarities = np.ones(pictures.near.shape)
+    known = {"neighbor_rows": pictures.near, "similarities": similarities, "share_wrong": 0.01}
+    after = log_odds(off_topic(pictures.prior, pictures.labels, **known))[pictures.strange]
+    assert np.median(after - before) > -0.2
+
+
 def test_neighbours_that_were_not_found_do_not_count():
     pictures = Pictures(NUM_ROWS // 5)
     pictures.near[:, 5:] = 0
@@ -108,6 +121,7 @@ def test_what_is_usual_is_flat():
 def test_flat_rows_lie_together_where_their_neighbours_are_flatter_than_others(contrast: float, expected: float):
     """Thirty flat rows, thirty middling ones, and two of which one is the only neighbour of either kind."""
     flat = np.array([0.9] * 30 + [0.5] * 30 + [0.1 * contrast, 0.1])
-    near = np.array([60] * 30 + [61] * 30 + [61, 60])[:, None]
-    surroundings = Surroundings(rows=near, found=np.ones((62, 1), dtype=bool))
+    nearest = np.array([60] * 30 + [61] * 30 + [61, 60])
+    near = np.stack([nearest] * NEAREST + [121 - nearest] * 50, axis=1)  # those that are farther away do not count
+    surroundings = Surroundings(rows=near, found=np.ones(near.shape, dtype=bool))
     assert lie_together(flat, surroundings) == pytest.approx(expected, abs=1e-6)
