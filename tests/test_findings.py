@@ -230,6 +230,14 @@ def test_copies_are_found_inside_a_group_too(in_one_group: bool):
     assert (different.duplicate_group == UNKNOWN).all()
 
 
+def test_twelve_copies_in_two_encodings_are_one_picture():
+    """Each has five nearer copies than any in the other encoding."""
+    pictures = unit_norm(np.array([[1, 0], [1, 0.02]], dtype=np.float32)[np.arange(NUM_ROWS) // 6])
+    everyone, pixels = np.arange(NUM_ROWS), PIXELS[np.zeros(NUM_ROWS, dtype=int)]
+    _, groups = findings._compare_pictures(pictures, everyone, pixels, everyone, everyone, None)
+    assert groups.tolist() == [0] * NUM_ROWS
+
+
 def test_of_the_labels_of_one_picture_one_is_accepted_at_most():
     """Rows 0 and 1 show the same picture; both streams and the meta-classifier are sure of either label."""
     pixels = PIXELS.copy()
