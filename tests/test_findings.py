@@ -232,7 +232,8 @@ def test_copies_are_found_inside_a_group_too(in_one_group: bool):
 
 def test_twelve_copies_in_two_encodings_are_one_picture():
     """Each has five nearer copies than any in the other encoding."""
-    pictures = unit_norm(np.array([[1, 0], [1, 0.02]], dtype=np.float32)[np.arange(NUM_ROWS) // 6])
+    angles = np.array([0, 0.02])[np.arange(NUM_ROWS) // 6]
+    pictures = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     everyone, pixels = np.arange(NUM_ROWS), PIXELS[np.zeros(NUM_ROWS, dtype=int)]
     _, groups = findings._compare_pictures(pictures, everyone, pixels, everyone, everyone, None)
     assert groups.tolist() == [0] * NUM_ROWS
