@@ -81,15 +81,14 @@ def check(
 
     from labelclean.data import inspect
     from labelclean.data.images import decode_all
-    from labelclean.data.index import passed_over, read_manifest
+    from labelclean.data.index import read_manifest
 
     manifest = read_manifest(images, index, path_column=path_column, label_column=label_column, golden=golden or ())
-    others = passed_over(images) if index is None else []
     reporter = console.RichReporter(quiet=quiet)
     with tempfile.TemporaryDirectory(prefix="labelclean-") as scratch:
         cache = Path(scratch) / "pixels"
         decoded = decode_all(manifest, images, cache, size=CHECK_SIZE, workers=workers or 0, reporter=reporter)
-        inspection = inspect.inspect(manifest, decoded.files, decoded.faults, passed_over=others)
+        inspection = inspect.inspect(manifest, decoded.files, decoded.faults)
     if as_json:
         console.show_json(inspect.as_json(inspection))
     elif not quiet:

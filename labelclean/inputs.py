@@ -22,7 +22,6 @@ import numpy as np
 from labelclean.config import FitConfig
 from labelclean.data.groups import join_groups
 from labelclean.data.images import Decoded, decode_all, digest_of_file, open_map
-from labelclean.data.index import passed_over
 from labelclean.data.inspect import (
     DIFFERENCES,
     FEWEST_ROWS,
@@ -89,7 +88,7 @@ def read_inputs(
     decoded = _decoded(manifest, images_dir, folder, config, size=size, reporter=reporter)
     _refuse_faults(decoded.faults, config)
     rows = judged_rows(manifest, decoded.faults)
-    _note_rows(manifest, images_dir, decoded.faults, reporter)
+    _note_rows(manifest, decoded.faults, reporter)
     _note_classes(manifest, rows, reporter)
     _note_memory(len(rows), len(manifest.class_names), reporter)
     files = decoded.files[rows]
@@ -120,12 +119,12 @@ def judged_rows(manifest: Manifest, faults: dict[int, Fault]) -> IntArray:
     return rows
 
 
-def _note_rows(manifest: Manifest, images_dir: Path, faults: dict[int, Fault], reporter: Reporter) -> None:
+def _note_rows(manifest: Manifest, faults: dict[int, Fault], reporter: Reporter) -> None:
     """Say where the rows were read from, and how many cannot be judged: better now than after hours."""
     if manifest.columns:
         reporter.note(tell_columns(manifest.columns))
-    elif others := passed_over(images_dir):
-        reporter.note(f"files passed over: {tell_passed_over(others)}")
+    if manifest.passed_over:
+        reporter.note(f"files passed over: {tell_passed_over(manifest.passed_over)}")
     if faults:
         kinds = Counter(fault.kind for fault in faults.values()).most_common()
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)

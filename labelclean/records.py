@@ -33,6 +33,11 @@ REFUTED = -2
 """Stands for NO_CLASS in integer arrays."""
 
 
+def is_class(ids: IntArray) -> BoolArray:
+    """Where class ids are those of a class, and not UNKNOWN or REFUTED; of any shape."""
+    return np.asarray(ids >= 0)
+
+
 def in_company(groups: IntArray) -> IntArray:
     """The rows that are not alone in their group, ascending.
 
@@ -79,6 +84,7 @@ class Manifest:
         class_names: distinct given labels, sorted.
         extra: all columns but those of paths and labels, to be passed through.
         faults: what is wrong with rows, by row.
+        passed_over: files of a folder per class that are none of its rows, ascending.
     """
 
     source: str
@@ -93,6 +99,7 @@ class Manifest:
     class_names: tuple[str, ...]
     extra: pa.Table
     faults: dict[int, Fault]
+    passed_over: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -133,7 +140,7 @@ class Labels:
     @property
     def true(self) -> IntArray:
         """The true labels where they are known, UNKNOWN elsewhere, (N,)."""
-        return np.maximum(self.golden, UNKNOWN)
+        return np.where(is_class(self.golden), self.golden, UNKNOWN)
 
     @property
     def refuted(self) -> BoolArray:
@@ -142,7 +149,7 @@ class Labels:
 
     @property
     def best_known(self) -> IntArray:
-        return np.where(self.true != UNKNOWN, self.true, self.given)
+        return np.where(is_class(self.golden), self.golden, self.given)
 
     @property
     def support(self) -> IntArray:

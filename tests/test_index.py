@@ -14,7 +14,7 @@ import pytest
 
 from labelclean.data import index, tables
 from labelclean.data.images import decode_all
-from labelclean.data.index import passed_over, read_manifest
+from labelclean.data.index import read_manifest
 from labelclean.data.tables import read_table
 from labelclean.errors import ConfigError, InputError
 from labelclean.records import REFUTED, UNKNOWN, Manifest, SilentReporter
@@ -521,7 +521,7 @@ def test_folder_per_class(image_folder: Path, draw: Callable[..., Path]):
     manifest = read_manifest(image_folder)
     assert manifest.paths.to_pylist() == ["cat/b.png", "cat/deep/a.JPG", "dog/ü.png"]
     assert manifest.labels.to_pylist() == ["cat", "cat", "dog"]
-    assert passed_over(image_folder) == ["dog/notes.txt", "loose.png"]
+    assert list(manifest.passed_over) == ["dog/notes.txt", "loose.png"]
 
 
 def test_links_of_class_folders_are_followed_but_not_in_circles(

@@ -12,6 +12,7 @@ import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def read_manifest(
         InputError: the folder or a file is missing, unreadable, empty, or lacks a column, or a golden label is none
             of the classes.
     """
-    table, source = _open_index(images_dir, index)
+    table, source, passed_over = _open_index(images_dir, index)
     if index is None:
         _refuse_columns(path_column, label_column)
         path_column, label_column = table.column_names
@@ -95,6 +96,7 @@ def read_manifest(
         group_ids=_number(groups, _distinct(groups)),
         class_names=names,
         extra=others,
+        passed_over=passed_over,
         faults=_label_faults(label_ids, source) | _path_faults(images_dir, paths, source),
     )
 
@@ -141,44 +143,33 @@ def index_columns(
     return paths, labels
 
 
-def _open_index(images_dir: Path, index: Path | None) -> tuple[pa.Table, str]:
-    """The index as a table, and how messages name it."""
+def _open_index(images_dir: Path, index: Path | None) -> tuple[pa.Table, str, tuple[str, ...]]:
+    """The index as a table, how messages name it, and the files of a folder per class that are none of its rows."""
     if not images_dir.is_dir():
         cause = "not a folder" if images_dir.exists() else "no such folder"
         raise InputError(f"{images_dir}: {cause}", hint="Give the folder that holds the images.")
     if index is None:
-        return _class_folders(images_dir), posixpath.join(images_dir.as_posix(), "")
+        table, passed_over = _class_folders(images_dir)
+        return table, posixpath.join(images_dir.as_posix(), ""), passed_over
     table = read_table(index)
     if table.num_rows == 0:
         raise InputError(f"{index}: no rows", hint="Give an index with a row per image, or a folder per class.")
-    return table, index.name
+    return table, index.name, ()
 
 
-def _class_folders(images_dir: Path) -> pa.Table:
-    """Path and label of every image file that lies below a folder, whose name is its class."""
-    files = sorted(file.relative_to(images_dir) for file in _files_below(images_dir) if _is_of_class(file, images_dir))
-    if not files:
+def _class_folders(images_dir: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """Path and label of every image file that lies below a folder, whose name is its class; and the other files."""
+    files = sorted(file.relative_to(images_dir) for file in _files_below(images_dir))
+    is_row = [file.suffix.lower() in IMAGE_SUFFIXES and len(file.parts) > 1 for file in files]
+    if not any(is_row):
         raise InputError(
             f"{images_dir}: no index was given and there is no folder per class with images in it",
             hint="Give an index as second argument, or lay the images out as CLASS/image.jpg.",
         )
     paths = [as_unicode(file.as_posix()) for file in files]
-    return pa.table({"path": paths, "label": [as_unicode(file.parts[0]) for file in files]})
-
-
-def passed_over(images_dir: Path) -> list[str]:
-    """Files of a folder per class that are none of its rows, ascending: of other kinds, or beside the classes' folders.
-
-    Raises:
-        InputError: as for the rows.
-    """
-    files = (file for file in _files_below(images_dir) if not _is_of_class(file, images_dir))
-    return sorted(as_unicode(file.relative_to(images_dir).as_posix()) for file in files)
-
-
-def _is_of_class(file: Path, images_dir: Path) -> bool:
-    """Whether a file below a folder per class is a row of it, by its place and its ending."""
-    return file.suffix.lower() in IMAGE_SUFFIXES and file.parent != images_dir
+    rows = list(compress(paths, is_row))
+    others = tuple(compress(paths, (not one for one in is_row)))
+    return pa.table({"path": rows, "label": [path.partition("/")[0] for path in rows]}), others
 
 
 def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

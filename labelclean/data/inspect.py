@@ -144,7 +144,6 @@ def inspect(
     faults: Mapping[int, Fault],
     *,
     min_class_rows: int = SMALL_CLASS,
-    passed_over: Sequence[str] = (),
 ) -> Inspection:
     """Find what is wrong with a data set.
 
@@ -153,7 +152,6 @@ def inspect(
         files: number of each row's file, equal for identical files, UNKNOWN where there is none, (N,).
         faults: what is wrong with rows, by row.
         min_class_rows: classes with fewer rows are called small.
-        passed_over: files of a folder per class that are none of its rows.
     """
     usable = manifest.label_ids != UNKNOWN
     usable[list(faults)] = False
@@ -187,7 +185,7 @@ def inspect(
         faults=_fault_groups(faults),
         doubled_paths=tuple(picture(rows) for rows in same_path),
         identical_images=tuple(same for same in identical if len(set(same.paths)) > 1),
-        passed_over=tuple(passed_over),
+        passed_over=manifest.passed_over,
     )
 
 

@@ -20,7 +20,6 @@ from labelclean.config import FitConfig, as_dict
 from labelclean.errors import RunFolderError, why_unreadable
 from labelclean.files import write_parquet
 from labelclean.records import (
-    REFUTED,
     UNKNOWN,
     Bin,
     BoolArray,
@@ -30,6 +29,7 @@ from labelclean.records import (
     FloatArray,
     IntArray,
     Manifest,
+    is_class,
 )
 from labelclean.tssd.rejection import is_rejected
 
@@ -214,7 +214,7 @@ def _judgement(manifest: Manifest, findings: Findings, because: Mapping[int, Fau
     num_rows, rows = manifest.num_rows, findings.rows
     golden_ids = manifest.golden_ids[rows]
     outcomes = _outcomes(findings, manifest.label_ids[rows], golden_ids)
-    checked, shown = golden_ids != UNKNOWN, (golden_ids != UNKNOWN) & (golden_ids != REFUTED)
+    checked, shown = golden_ids != UNKNOWN, is_class(golden_ids)
 
     p_clean = np.full(num_rows, 1.0 - findings.noise.value)
     p_clean[rows] = np.where(checked, outcomes == CONFIRMED, findings.p_clean)
@@ -271,7 +271,7 @@ def _spread(values: FloatArray, rows: IntArray, num_rows: int) -> pa.Array:
 
 def _names_of(ids: IntArray, names: tuple[str, ...]) -> pa.Array:
     """The name at each position, null where it is UNKNOWN or REFUTED, (N,)."""
-    return pc.take(pa.array(names, pa.string()), pa.array(ids, pa.int64(), mask=ids < 0))
+    return pc.take(pa.array(names, pa.string()), pa.array(ids, pa.int64(), mask=~is_class(ids)))
 
 
 def _texts(by_row: Mapping[int, str], num_rows: int) -> pa.Array:

@@ -15,6 +15,7 @@ from labelclean.records import (
     Bin,
     BoolArray,
     ByteArray,
+    Estimate,
     Findings,
     FloatArray,
     IntArray,
@@ -71,15 +72,10 @@ def conclude(
     rejected = is_rejected(bins, p_clean, cut)
     ways = p_loss * (1 - shows_none), p_feature * (1 - HALF_HEARTED * shows_none), p_clean
     wrong = _wrong_labels(labels, ways=ways, blind=p_meta)
-    noise = wrong.share(np.ones(len(rows), dtype=bool))
-    assert noise is not None  # there are rows
-    by_class = [wrong.share(labels.given == label) for label in range(labels.num_classes)]
-
+    noise, class_noise = _noise(wrong, labels)
     prior = correct_prior(prior, _class_shares(prior, p_clean, labels.given))
     p_off_topic = (1 - p_clean) * shows_none / np.maximum(1 - p_meta, EPSILON)
     suggested, p_suggested = suggest(prior, p_clean, labels.given, rejected=rejected, p_off_topic=p_off_topic)
-    hits = np.sum([judge.hits for judge in result.judges], axis=0)
-    num_rounds = sum(judge.num_rounds for judge in result.judges)
     return Findings(
         rows=rows,
         bins=bins,
@@ -94,11 +90,11 @@ def conclude(
         loss=_average(result, "loss"),
         margin=margins(prior, labels.given),
         knn_agreement=_average(result, "agreement"),
-        wrong_event_rate=1 - hits / num_rounds,
+        wrong_event_rate=_contradictions(result),
         outlier_score=outlier_score,
         duplicate_group=pictures,
         noise=noise,
-        class_noise={label: of_class for label, of_class in enumerate(by_class) if of_class is not None},
+        class_noise=class_noise,
         precision=wrong.share(rejected),
         recall=wrong.capture(rejected),
         history=tuple(result.history),
@@ -157,6 +153,20 @@ def _wrong_labels(labels: Labels, *, ways: tuple[FloatArray, ...], blind: FloatA
         chances=labels.golden_chances,
         draws=labels.golden_draws,
     )
+
+
+def _noise(wrong: WrongLabels, labels: Labels) -> tuple[Estimate, dict[int, Estimate]]:
+    """Estimated share of wrong labels, of all rows and of each class that has rows."""
+    noise = wrong.share(np.ones(len(labels.given), dtype=bool))
+    assert noise is not None  # there are rows
+    by_class = [wrong.share(labels.given == label) for label in range(labels.num_classes)]
+    return noise, {label: of_class for label, of_class in enumerate(by_class) if of_class is not None}
+
+
+def _contradictions(result: LoopResult) -> FloatArray:
+    """Share of the rounds of all judges in which the model predicted another class than the label, (N,)."""
+    hits = np.sum([judge.hits for judge in result.judges], axis=0)
+    return np.asarray(1 - hits / sum(judge.num_rounds for judge in result.judges))
 
 
 def _compare_pictures(

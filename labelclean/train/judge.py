@@ -22,6 +22,7 @@ from labelclean.records import (
     Labels,
     Streams,
     View,
+    is_class,
     of_label,
 )
 from labelclean.train.scan import Scan
@@ -145,7 +146,7 @@ class Judge:
         self._average(assessment)
         p_clean = np.where(labels.refuted, 0, sigmoid(self.means["p_meta"]))
         believed = np.maximum(sigmoid(self.means[VOTES_BY]), LEAST_TRUST)
-        self.trust = np.where(labels.true != UNKNOWN, 1.0, np.minimum(believed, self._even_trust()))
+        self.trust = np.select([is_class(labels.golden), labels.refuted], [1.0, LEAST_TRUST], believed)
         self.lesson = make_lesson(
             consensus.prior,
             p_clean,

@@ -89,16 +89,20 @@ class Surroundings:
         return Surroundings(self.rows, self.found & rows[self.rows])
 
 
-class _Strangers(NamedTuple):
-    """Pictures of no class, as one assumption about their labels has them.
+class _Mixture(NamedTuple):
+    """How likely pictures of no class are, as one assumption about their labels has them.
 
     Attributes:
         gain: in log-likelihood, in nats, over there being none.
-        chance: that a row shows one of them, if there are any, (N,).
+        share: of the rows in question.
+        ratios: how many times likelier each row shows none of the classes than one, 0 where that is no question, (N,).
+        together: how surely flat predictions lie together.
     """
 
     gain: float
-    chance: FloatArray
+    share: float
+    ratios: FloatArray
+    together: float
 
 
 def off_topic(
@@ -127,11 +131,14 @@ def off_topic(
     expected = (1 - share_wrong) * of_label(prior, labels) + share_wrong * shares[labels]
     surroundings = Surroundings(rows=neighbor_rows, found=similarities > 0)
     supposed = [
-        _strangers(flatness(prior, usual), usual[labels] / np.maximum(expected, EPSILON), surroundings)
+        _mixture(flatness(prior, usual), usual[labels] / np.maximum(expected, EPSILON), surroundings)
         for usual in (np.full(num_classes, 1 / num_classes), shares)
     ]
-    best = max(supposed, key=lambda strangers: strangers.gain)
-    return np.asarray(expit(best.gain - SELDOM) * best.chance)
+    best = max(supposed, key=lambda mixture: mixture.gain)
+    if not best.together:
+        return np.zeros(len(labels))
+    chance = _by_place(best.ratios, best.share, surroundings.among(best.ratios > 0))
+    return np.asarray(expit(best.gain - SELDOM) * best.together * chance)
 
 
 def flatness(prior: FloatArray, usual: FloatArray) -> FloatArray:
@@ -166,24 +173,24 @@ def lie_together(flat: FloatArray, surroundings: Surroundings) -> float:
     return float(np.clip((contrast - SCATTERED) / (TOGETHER - SCATTERED), 0, 1))
 
 
-def _strangers(flat: FloatArray, likeness: FloatArray, surroundings: Surroundings) -> _Strangers:
+def _mixture(flat: FloatArray, likeness: FloatArray, surroundings: Surroundings) -> _Mixture:
     """The likeliest mixture of pictures that show a class and of those that do not.
 
-    As far as flat predictions do not lie together nothing is said.
+    As far as flat predictions do not lie together nothing is gained.
 
     Args:
         flat: flatness, (N,).
         likeness: how many times likelier the label is on a picture of no class than on one of a class, (N,).
     """
     together, in_question = lie_together(flat, surroundings), flat > LEAST_FLAT
+    ratios = np.zeros(len(flat))
+    if not together:
+        return _Mixture(gain=0.0, share=0.0, ratios=ratios, together=together)
     beyond = np.clip((flat[in_question] - LEAST_FLAT) / (1 - LEAST_FLAT), EPSILON, 1 - EPSILON)
     over_class = likeness[in_question] / beta.pdf(beyond, *AMBIGUOUS)
     fits = [beta.pdf(beyond, *shape) * over_class for shape in OF_NO_CLASS]
-    (gain, share), found = max(((_mix(ratios), ratios) for ratios in fits), key=lambda fit: fit[0])
-    ratios = np.zeros(len(flat))
-    ratios[in_question] = found
-    chance = _by_place(ratios, share, surroundings.among(in_question))
-    return _Strangers(gain=together * gain, chance=together * chance)
+    (gain, share), ratios[in_question] = max(((_mix(found), found) for found in fits), key=lambda fit: fit[0])
+    return _Mixture(gain=together * gain, share=share, ratios=ratios, together=together)
 
 
 def _mix(ratios: FloatArray) -> tuple[float, float]:

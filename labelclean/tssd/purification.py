@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from labelclean.records import EPSILON, REFUTED, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, of_label
+from labelclean.records import EPSILON, UNKNOWN, BoolArray, Division, FloatArray, IntArray, View, is_class, of_label
 from labelclean.tssd.numbers import LEAST_DOUBT, MAX_ODDS, cross_entropy, log_odds, shift_to_mean, sigmoid
 from labelclean.tssd.streams import Consensus
 
@@ -175,7 +175,7 @@ def training_pairs(
     negatives give a wrong pair. A golden row gives its true label as right, if it has one; its given label, if that is
     another, and the likeliest of the other labels as wrong.
     """
-    trusted = np.flatnonzero((golden != UNKNOWN) & (golden != REFUTED))
+    trusted = np.flatnonzero(is_class(golden))
     positive = np.flatnonzero(division.positive & (golden == UNKNOWN))
     negative = np.flatnonzero(division.negative & (golden == UNKNOWN))
     chances = consensus.channel.label_chances(consensus.prior[positive], labels[positive])

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import huber
 
-from labelclean.records import REFUTED, UNKNOWN, FloatArray, IntArray
+from labelclean.records import REFUTED, UNKNOWN, FloatArray, IntArray, is_class
 from labelclean.tssd.level import Opinion, correct_level
 from labelclean.tssd.numbers import MAX_ODDS, cross_entropy, log_odds, shift_to_mean, sigmoid, weaken_doubts
 
@@ -145,7 +145,7 @@ def let_compete(p_clean: FloatArray, labels: IntArray, pictures: IntArray, golde
     odds *= np.where(np.bincount(picture)[picture] > 1, MOST_CONTESTED / largest[picture], 1)
     truth = np.full(int(pictures.max()) + 1, UNKNOWN)
     odds[case[golden[doubled] == REFUTED]] = -MAX_ODDS
-    settled = doubled[(golden[doubled] != UNKNOWN) & (golden[doubled] != REFUTED)]
+    settled = doubled[is_class(golden[doubled])]
     truth[pictures[settled]] = golden[settled]
     known = truth[picture] != UNKNOWN
     weights = np.exp(np.where(known, np.where(truth[picture] == label, MAX_ODDS, -MAX_ODDS), odds))
